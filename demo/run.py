@@ -26,7 +26,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from cxreval.cli import board_output, output
 from cxreval.client import RegistryClient, Submission, SubmissionStatus, read_manifest
 from cxreval.datasets import phantom
-from cxreval.datasets.benchmark import SPEC_FILE, image_list, load_spec
+from cxreval.datasets.benchmark import image_list
+from cxreval.datasets.benchmark_file import SPEC_FILE, load_spec
 
 REPOSITORY = Path(__file__).parents[1]
 HOME = REPOSITORY / ".demo"

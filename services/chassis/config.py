@@ -3,7 +3,7 @@
 A field `lease_seconds` of the program `registry` is `lease_seconds` in the TOML file that
 `--config` names, `CXREVAL_REGISTRY_LEASE_SECONDS` in the environment and `--lease-seconds` on the
 command line. An unknown key in the file or an unknown `CXREVAL_REGISTRY_...` variable is an error.
-`--check-config` loads, prints and exits.
+`--check-config` loads, prints and exits; `--version` prints the versions.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cxreval import version_line
 from cxreval.fields import split_host_port
 
 
@@ -88,7 +89,7 @@ C = TypeVar("C", bound=ProcessConfig)
 def load(
     kind: type[C], program: str, arguments: Sequence[str], environment: Mapping[str, str]
 ) -> C:
-    """Returns the configuration; exits after `--help` and `--check-config`.
+    """Returns the configuration; exits after `--help`, `--version` and `--check-config`.
 
     Raises:
         ConfigError: a key is unknown or a value does not fit.
@@ -186,6 +187,7 @@ def _parser(
 ) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m services.{program}", allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE", help="TOML file of settings")
+    parser.add_argument("--version", action="version", version=version_line())
     parser.add_argument(
         "--check-config", action="store_true", help="load the configuration, print it and exit"
     )

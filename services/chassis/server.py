@@ -19,11 +19,9 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from grpc_reflection.v1alpha._async import ReflectionServicer
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 
-from cxreval.fields import split_host_port
+from cxreval.fields import with_port
 from cxreval.wire.limits import MAX_MESSAGE_BYTES
 from services.chassis.config import ConfigError, ServerConfig
 from services.chassis.health import Health
@@ -32,6 +30,8 @@ from services.chassis.interceptors.access import Access, Authenticator, OpenAcce
 from services.chassis.interceptors.deadline import TimeLimit
 from services.chassis.interceptors.metrics import RpcMetrics
 from services.chassis.interceptors.streams import RunningStreams
+from services.chassis.metrics_page import serve_metrics
+from services.chassis.reflection import add_reflection
 
 _log = logging.getLogger(__name__)
 _HEALTH_PERIOD_SECONDS = 2.0
@@ -143,24 +143,14 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        names = (
-            *self._names,
-            health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
-            reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"].full_name,
-        )
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
-            ReflectionServicer(names), self._wrapped
-        )
+        add_reflection(self._wrapped.services, self._wrapped)
         await self._report_all(False)
         await self.report(LIVE, True)
         port = self._bind()
         await self._server.start()
         if self._config.metrics_listen:
-            host, metrics_port = split_host_port(self._config.metrics_listen)
-            start_http_server(metrics_port, addr=host, registry=self._metrics)
-        _log.info(
-            "listening", extra={"address": f"{split_host_port(self._config.listen)[0]}:{port}"}
-        )
+            serve_metrics(self._config.metrics_listen, self._metrics)
+        _log.info("listening", extra={"address": with_port(self._config.listen, port)})
         watcher = asyncio.create_task(self._watch(Health(healthy, reasons, self._metrics)))
         await stop.wait()
         _log.info("draining", extra={"drain_seconds": self._config.drain_seconds})

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from cxreval.api.inference.v1 import capabilities_service_pb2_grpc
 from cxreval.api.oip import grpc_predict_v2_pb2_grpc
 from cxreval.client import RegistryClient
+from cxreval.cores import cores
 from cxreval.errors import ArtifactNotFound, CxrevalError
 from cxreval.imaging.cache import ImageCache
 from cxreval.wire.limits import MIB
@@ -25,7 +26,7 @@ from services.inference.backends.onnx_model import OnnxModel
 from services.inference.backends.precision import FP16_TOLERANCE
 from services.inference.backends.session import RUNTIME, Execution
 from services.inference.batching import Limits
-from services.inference.config import InferenceConfig, cores
+from services.inference.config import InferenceConfig
 from services.inference.model_cache import Fetch, ModelCache
 from services.inference.model_pool import ModelPool
 from services.inference.preprocessing import Preprocessor
@@ -91,7 +92,7 @@ def _repeat_tolerance(execution: Execution) -> float:
 async def _load(pool: ModelPool, config: InferenceConfig) -> None:
     for name, file in config.models().items():
         try:
-            await pool.load_file(name, file)
+            await pool.load_file(name, file, config.preprocessing)
         except OSError as error:
             raise ConfigError(f"model {name}: cannot read {file}: {error.strerror}") from None
 

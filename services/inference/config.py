@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from cxreval.client.inference import INFER_SECONDS, LOAD_SECONDS
 from cxreval.onnx_file.signature import MAX_BATCH
+from cxreval.preprocessing import PRESETS
 from cxreval.wire.limits import MIB
 from services.chassis.config import ConfigError, ServerConfig, check_at_least, setting
 from services.chassis.registry_access import RegistryAccess
@@ -29,6 +29,9 @@ class InferenceConfig(RegistryAccess, ServerConfig):
         "", "address of the registry to fetch models from; empty: only cached models can be loaded"
     )
     model: tuple[str, ...] = setting((), "an ONNX file to serve from the start, FILE or NAME=FILE")
+    preprocessing: str = setting(
+        "", "preset for these files; empty: the one that each file's metadata names, if any"
+    )
     model_cache_dir: str = setting(
         "cxreval-data/models", "directory of model files, named by their sha256"
     )
@@ -64,9 +67,12 @@ class InferenceConfig(RegistryAccess, ServerConfig):
     precision: str = setting(
         "as-saved", "as-saved, or fp16: half precision, checked against the file at each load"
     )
-    threads: int = setting(0, "threads of one run of a model; 0: one for each core of this process")
+    threads: int = setting(
+        0,
+        "threads of one run of a model; 0: as many cores as affinity mask and CPU quota allow",
+    )
     decode_threads: int = setting(
-        0, "processes that decode images; 0: one for each core of this process"
+        0, "processes that decode images; 0: as many as `threads` has by default"
     )
 
     def __post_init__(self) -> None:
@@ -94,6 +100,9 @@ class InferenceConfig(RegistryAccess, ServerConfig):
             )
         if self.precision not in ("as-saved", "fp16"):
             raise ConfigError(f"precision is {self.precision!r}; expected as-saved or fp16")
+        if self.preprocessing not in ("", *PRESETS):
+            expected = f"one of {', '.join(sorted(PRESETS))}, or empty"
+            raise ConfigError(f"preprocessing is {self.preprocessing!r}; expected {expected}")
         self.models()
         self.check_registry_access()
 
@@ -139,8 +148,3 @@ class InferenceConfig(RegistryAccess, ServerConfig):
                 f"model is {self.model!r}; expected FILE or NAME=FILE for each, each name once"
             )
         return files
-
-
-def cores() -> int:
-    """Returns the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))

@@ -3,13 +3,15 @@
 A request has one input: the model's own tensor, as FP32, FP16 or UINT8; or `image`, BYTES with an
 encoded image in each element; or `image_sha256`, BYTES with the sha256 in hex of a cached image in
 each element. The last two have the shape [N] or [N, 1], and can be sent to several models at once,
-named by the parameter `models`.
+named by the parameter `models`. They may also be called `image_bytes` and `image_sha256_bytes`, as
+the metadata of a model call them whose own tensor has the shorter name.
 """
 
 from __future__ import annotations
 
+import base64
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NoReturn
@@ -17,18 +19,15 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from cxreval import model_interface
 from cxreval.api.oip import grpc_predict_v2_pb2 as pb
-from cxreval.bundle import Ensemble, SubmittedFile, files_of
-from cxreval.errors import InvalidTensor, MalformedField, ModelNotFound, UnknownProfile
-from cxreval.fields import SHA256, SHA256_FORM, field_error
-from cxreval.model_interface import ModelInterface, preset
+from cxreval.errors import InvalidTensor, MalformedField, ModelNotFound
+from cxreval.fields import SHA256, SHA256_FORM
+from cxreval.model_interface import preset
 from cxreval.onnx_file.signature import Signature
 from cxreval.preprocessing import PRESETS
-from services.inference.backends.model_host import LoadRequirements
-from services.inference.backends.session import PLATFORM
-from services.inference.model_pool import Listing, Model
-from services.inference.statistics import Duration, Statistics
+from services.inference import parameters
+from services.inference.model_pool import Model
+from services.inference.parameters import BASE64, CONTENT_TYPE, MODELS, check_type
 
 VERSION = "1"
 MAX_IMAGES = 10_000
@@ -37,14 +36,13 @@ MAX_MODELS = 64
 """Most models of a request."""
 IMAGE_INPUT = "image"
 DIGEST_INPUT = "image_sha256"
-MODELS = "models"
-_IGNORED_PARAMETER = "triton_enable_empty_final_response"
-"""A parameter that Triton's load generator always sets; it only affects decoupled streams."""
+_OTHER_NAME = "_bytes"
+"""Added to these names where a model's own tensor has one: no two inputs have the same name."""
 
 Array = npt.NDArray[np.float32]
 Images = npt.NDArray[Any]  # float32, float16 or uint8
 
-_DATATYPES = {
+DATATYPES = {
     np.dtype(np.float32): "FP32",
     np.dtype(np.float16): "FP16",
     np.dtype(np.uint8): "UINT8",
@@ -79,7 +77,7 @@ def to_model_names(request: pb.ModelInferRequest) -> list[str]:
     """
     if MODELS not in request.parameters:
         return [request.model_name]
-    _check_kind(request.parameters, MODELS, "string_param")
+    check_type(request.parameters, MODELS, "string_param")
     names = [request.model_name, *request.parameters[MODELS].string_param.split(",")]
     if len(names) > MAX_MODELS or len(set(names)) < len(names):
         expected = f"models other than model_name, each once, at most {MAX_MODELS} with it"
@@ -99,26 +97,30 @@ def to_input(request: pb.ModelInferRequest, models: Sequence[Model]) -> Images |
         InvalidTensor, MalformedField: the request does not match the models.
     """
     check_version(request.model_name, request.model_version)
-    _no_parameters("parameters", request.parameters, ("interface", "profile", MODELS))
+    parameters.check("request", "parameters", request.parameters)
     for model in models:
         _check_interface(request, model)
     _check_outputs(request, models)
     if len(request.inputs) != 1:
         _refuse("inputs", f"{len(request.inputs)} inputs", "exactly one input")
     tensor = request.inputs[0]
-    _no_parameters("inputs[0].parameters", tensor.parameters)
+    parameters.check("input", "inputs[0].parameters", tensor.parameters)
     if len(request.raw_input_contents) > 1:
         _refuse(
             "raw_input_contents",
             f"{len(request.raw_input_contents)} elements",
             "one element for the one input",
         )
-    if request.raw_input_contents and tensor.HasField("contents"):
+    if request.raw_input_contents and tensor.contents.ByteSize():
         _refuse("inputs[0].contents", "contents and raw_input_contents", "only one of the two")
     raw = request.raw_input_contents[0] if request.raw_input_contents else None
-    if tensor.datatype == "BYTES" and tensor.name in (IMAGE_INPUT, DIGEST_INPUT):
+    parameters.check_size(
+        "inputs[0].parameters", tensor.parameters, None if raw is None else len(raw)
+    )
+    name = tensor.name.removesuffix(_OTHER_NAME)
+    if tensor.datatype == "BYTES" and name in (IMAGE_INPUT, DIGEST_INPUT):
         images = _encoded(tensor, raw, models)
-        return Encoded(images if tensor.name == IMAGE_INPUT else _digests(images))
+        return Encoded(images if name == IMAGE_INPUT else _digests(images))
     if len(models) > 1:
         _refuse(
             "inputs[0].name",
@@ -141,7 +143,7 @@ def _check_interface(request: pb.ModelInferRequest, model: Model) -> None:
     for key in ("profile", "interface"):
         if key not in request.parameters:
             continue
-        _check_kind(request.parameters, key, "string_param")
+        check_type(request.parameters, key, "string_param")
         wanted = request.parameters[key].string_param[:80]
         meant = _PRESET_DIGESTS.get(wanted, "") if key == "profile" else wanted
         if not meant or meant != model.interface_digest:
@@ -162,10 +164,10 @@ def _pixels(
     tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, model: Model
 ) -> Images:
     signature = model.signature
-    datatype = _DATATYPES[signature.dtype]
+    datatype = DATATYPES[signature.dtype]
     if tensor.name != signature.input_name:
-        takes = f"{signature.input_name!r}" + (
-            f" or {IMAGE_INPUT!r} of BYTES" if model.interface else ""
+        takes = f"{signature.input_name!r} of {datatype}" + (
+            f" or {encoded_name(model)!r} of BYTES" if model.interface else ""
         )
         _refuse("inputs[0].name", repr(tensor.name[:80]), takes)
     if tensor.datatype != datatype:
@@ -188,11 +190,16 @@ def _check_shape(shape: tuple[int, ...], signature: Signature) -> None:
         size > 0 and want in (None, size) for size, want in zip(shape, (None, *wanted), strict=True)
     )
     if not fits:
-        sizes = ["S" if size is None else str(size) for size in wanted]
-        _refuse("inputs[0].shape", str(list(shape[:8])), f"[N, {', '.join(sizes)}], N > 0")
+        _refuse("inputs[0].shape", str(list(shape[:8])), f"{_shape_text(signature)}, N > 0")
     if math.prod(shape[1:]) * signature.dtype.itemsize > signature.image_bytes:
         expected = f"images of at most {signature.image_bytes} bytes"
         _refuse("inputs[0].shape", str(list(shape)), expected)
+
+
+def _shape_text(signature: Signature) -> str:
+    """Returns the shape of images as a model takes them; S is a size that depends on the image."""
+    sizes = ["S" if size is None else str(size) for size in signature.image_shape]
+    return f"[N, {', '.join(sizes)}]"
 
 
 def _values(
@@ -217,10 +224,14 @@ def _encoded(
 ) -> list[bytes]:
     for model in models:
         if model.interface is None:
+            signature = model.signature
             _refuse(
-                "inputs[0].name",
-                f"{tensor.name!r} for model {model.digest}",
-                f"{model.signature.input_name!r}: it was loaded without a profile",
+                "inputs[0].datatype",
+                f"BYTES of shape {list(tensor.shape[:8])} for model {model.digest}, which is "
+                "loaded without a profile of preprocessing",
+                f"{signature.input_name!r} of {DATATYPES[signature.dtype]} and shape "
+                f"{_shape_text(signature)}; or load it for a profile or interface, with "
+                "RepositoryModelLoad or --preprocessing, and send encoded images",
             )
     count, *further = tensor.shape or [0]
     if further not in ([], [1]) or count < 1:
@@ -238,7 +249,19 @@ def _encoded(
     if len(images) != count:
         number = f"more than {count}" if len(images) > count else f"{len(images)}"
         _refuse(field, f"{number} elements", f"{count} elements, as the shape says")
+    if CONTENT_TYPE in tensor.parameters and (
+        tensor.parameters[CONTENT_TYPE].string_param == BASE64
+    ):
+        return [_decoded(image, f"{field}[{index}]") for index, image in enumerate(images)]
     return images
+
+
+def _decoded(text: bytes, field: str) -> bytes:
+    """Returns the bytes that an element in base64 stands for."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        _refuse(field, "bytes that are not base64", "base64, as content_type says")
 
 
 def _digests(elements: Sequence[bytes]) -> list[str]:
@@ -281,17 +304,7 @@ def _check_outputs(request: pb.ModelInferRequest, models: Sequence[Model]) -> No
     for output in request.outputs:
         if output.name != name:
             _refuse("outputs[0].name", repr(output.name[:80]), repr(name))
-        _no_parameters("outputs[0].parameters", output.parameters)
-
-
-def _no_parameters(field: str, parameters: Mapping[str, object], known: Sequence[str] = ()) -> None:
-    """Raises `MalformedField` for a parameter that would otherwise be ignored."""
-    if not parameters:
-        return
-    for key in sorted(parameters.keys() - {*known, _IGNORED_PARAMETER}):
-        expected = " or ".join(repr(name) for name in known) or "no parameters"
-        message = f"{field} has {key[:80]!r}; expected {expected}"
-        raise MalformedField(message, field=f"{field}[{key[:80]}]", expected=expected)
+        parameters.check("output", "outputs[0].parameters", output.parameters)
 
 
 def _refuse(field: str, found: str, expected: str) -> NoReturn:
@@ -330,204 +343,6 @@ def to_response(
     )
 
 
-def to_metadata(name: str, model: Model) -> pb.ModelMetadataResponse:
-    """Returns inputs and outputs of a model."""
-    tensor = pb.ModelMetadataResponse.TensorMetadata
-    signature = model.signature
-    datatype, shape = _DATATYPES[signature.dtype], (-1, *_sizes(signature))
-    inputs = [tensor(name=signature.input_name, datatype=datatype, shape=shape)]
-    if model.interface:
-        inputs.append(tensor(name=IMAGE_INPUT, datatype="BYTES", shape=(-1,)))
-    return pb.ModelMetadataResponse(
-        name=name,
-        versions=[VERSION],
-        platform=PLATFORM,
-        inputs=inputs,
-        outputs=[tensor(name=signature.output_name, datatype="FP32", shape=(-1, model.columns))],
-    )
-
-
-def to_config(name: str, model: Model) -> pb.ModelConfigResponse:
-    """Returns the configuration of a model."""
-    signature, tensor = model.signature, pb.ModelInput
-    takes_images = model.interface is not None
-    inputs = [
-        tensor(
-            name=signature.input_name,
-            data_type=f"TYPE_{_DATATYPES[signature.dtype]}",
-            dims=_sizes(signature),
-            optional=takes_images,
-        )
-    ]
-    if takes_images:
-        inputs += [
-            tensor(name=image, data_type=pb.TYPE_STRING, dims=(), optional=True)
-            for image in (IMAGE_INPUT, DIGEST_INPUT)
-        ]
-    device = pb.ModelInstanceGroup.KIND_GPU if model.on_gpu else pb.ModelInstanceGroup.KIND_CPU
-    return pb.ModelConfigResponse(
-        config=pb.ModelConfig(
-            name=name,
-            platform=PLATFORM,
-            backend="onnxruntime",
-            max_batch_size=model.max_batch,
-            input=inputs,
-            output=[
-                pb.ModelOutput(
-                    name=signature.output_name, data_type=pb.TYPE_FP32, dims=[model.columns]
-                )
-            ],
-            instance_group=[pb.ModelInstanceGroup(kind=device, count=1)],
-            dynamic_batching=pb.ModelDynamicBatching(),
-        )
-    )
-
-
-def _sizes(signature: Signature) -> tuple[int, ...]:
-    """Returns the shape of an image as the protocol writes it: -1 where sizes differ."""
-    return tuple(-1 if size is None else size for size in signature.image_shape)
-
-
-def to_statistics(models: Iterable[tuple[str, Model]]) -> pb.ModelStatisticsResponse:
-    """Returns the statistics of models, each under its name in the request."""
-    return pb.ModelStatisticsResponse(
-        model_stats=[_statistics(name, model.batcher.statistics) for name, model in models]
-    )
-
-
-def _statistics(name: str, statistics: Statistics) -> pb.ModelStatistics:
-    def duration(of: Duration) -> pb.StatisticDuration:
-        return pb.StatisticDuration(count=of.count, ns=of.ns)
-
-    return pb.ModelStatistics(
-        name=name,
-        version=VERSION,
-        last_inference=statistics.last_run_ms,
-        inference_count=statistics.images,
-        execution_count=sum(runs.count for runs in statistics.batches.values()),
-        inference_stats=pb.InferStatistics(
-            success=duration(statistics.success),
-            fail=duration(statistics.failure),
-            queue=duration(statistics.queue),
-            compute_input=duration(statistics.input),
-            compute_infer=duration(statistics.run),
-            compute_output=duration(statistics.output),
-        ),
-        batch_stats=[
-            pb.InferBatchStatistics(batch_size=size, compute_infer=duration(runs))
-            for size, runs in sorted(statistics.batches.items())
-        ],
-    )
-
-
-def to_index(listings: Sequence[Listing], *, only_ready: bool) -> pb.RepositoryIndexResponse:
-    """Returns the models of the index."""
-    entry = pb.RepositoryIndexResponse.ModelIndex
-    return pb.RepositoryIndexResponse(
-        models=[
-            entry(
-                name=listing.digest,
-                version=VERSION,
-                state=listing.state.value,
-                reason=listing.reason,
-            )
-            for listing in listings
-            if not only_ready or listing.state.value == "READY"
-        ]
-    )
-
-
-# --- the repository -------------------------------------------------------------------------------
-
-
-def check_repository(name: str) -> None:
-    """Raises `MalformedField` unless the repository's name is empty."""
-    if name:
-        raise field_error("repository_name", name, "an empty name")
-
-
-def to_load(request: pb.RepositoryModelLoadRequest) -> tuple[str, LoadRequirements, str]:
-    """Returns the digest of the model to load, the requirements, and the model's owner.
-
-    Raises:
-        MalformedField: a field or parameter is malformed or unknown.
-        UnknownProfile: no preset has this name.
-    """
-    check_repository(request.repository_name)
-    if not SHA256.fullmatch(request.model_name):
-        expected = f"the sha256 of the model's file: {SHA256_FORM}"
-        raise field_error("model_name", request.model_name, expected)
-    parameters = request.parameters
-    known = ("profile", "interface", "output_columns", "owner", "files", "ensemble")
-    _no_parameters("parameters", parameters, known)
-    interface = _to_interface(parameters)
-    columns = None
-    if "output_columns" in parameters:
-        _check_kind(parameters, "output_columns", "int64_param")
-        columns = parameters["output_columns"].int64_param
-        if columns < 1:
-            raise field_error("parameters[output_columns]", columns, "at least 1")
-    owner = ""
-    if "owner" in parameters:
-        _check_kind(parameters, "owner", "string_param")
-        owner = parameters["owner"].string_param
-    files, ensemble = _bundle(parameters)
-    requirements = LoadRequirements(interface, columns, files=files, ensemble=ensemble)
-    return request.model_name, requirements, owner
-
-
-def _to_interface(
-    parameters: Mapping[str, pb.ModelRepositoryParameter],
-) -> ModelInterface | None:
-    """Returns the interface that a load requires: stated, or that of a preset."""
-    if "interface" in parameters:
-        _check_kind(parameters, "interface", "string_param")
-        if "profile" in parameters:
-            expected = "one of the parameters interface and profile"
-            message = f"both interface and profile are given; expected {expected}"
-            raise MalformedField(message, field="parameters[profile]", expected=expected)
-        return model_interface.read(parameters["interface"].string_param, "parameters[interface]")
-    if "profile" not in parameters:
-        return None
-    _check_kind(parameters, "profile", "string_param")
-    name = parameters["profile"].string_param
-    if name not in PRESETS:
-        expected = f"one of {', '.join(sorted(PRESETS))}"
-        message = f"there is no profile {name[:80]!r}; expected {expected}"
-        raise UnknownProfile(
-            message, field="parameters[profile]", expected=expected, profile=name[:80]
-        )
-    return preset(name)
-
-
-def _bundle(
-    parameters: Mapping[str, pb.ModelRepositoryParameter],
-) -> tuple[tuple[SubmittedFile, ...], Ensemble | None]:
-    """Returns the files of a model that is an archive, and whether they are an ensemble."""
-    for key in ("files", "ensemble"):
-        if key in parameters:
-            _check_kind(parameters, key, "string_param")
-    files, ensemble = (
-        parameters[key].string_param if key in parameters else "" for key in ("files", "ensemble")
-    )
-    if ensemble not in ("", *Ensemble):
-        raise field_error("parameters[ensemble]", ensemble, f"one of {', '.join(Ensemble)}")
-    if ensemble and not files:
-        raise field_error("parameters[ensemble]", ensemble, "none, or `files` as well")
-    return files_of(files, "parameters[files]"), Ensemble(ensemble) if ensemble else None
-
-
-def to_unload(request: pb.RepositoryModelUnloadRequest) -> str:
-    """Returns the digest or name of the model to unload. Raises `MalformedField`."""
-    check_repository(request.repository_name)
-    # Triton's client always sets this parameter, which is for ensembles; there are none here.
-    _no_parameters("parameters", request.parameters, ("unload_dependents",))
-    return request.model_name
-
-
-def _check_kind(
-    parameters: Mapping[str, pb.ModelRepositoryParameter | pb.InferParameter], key: str, kind: str
-) -> None:
-    if parameters[key].WhichOneof("parameter_choice") != kind:
-        message = f"parameter {key!r} is not a {kind}; expected {kind}"
-        raise MalformedField(message, field=f"parameters[{key}]", expected=kind)
+def encoded_name(model: Model, name: str = IMAGE_INPUT) -> str:
+    """Returns the name of an input of BYTES, other than that of the model's own tensor."""
+    return name + _OTHER_NAME if name == model.signature.input_name else name

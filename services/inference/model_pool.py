@@ -11,30 +11,29 @@ import contextlib
 import contextvars
 import logging
 import os
-import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
-from cxreval.errors import CxrevalError, ModelNotFound, ServiceOverloaded, ServiceUnavailable
-from services.inference.backends.memory import available_bytes
-from services.inference.backends.model_host import HostLimits, LoadRequirements, ModelHost
+from cxreval import model_interface
+from cxreval.errors import CxrevalError, ModelNotFound
+from services.inference.backends.model_host import HostLimits, LoadRequirements
 from services.inference.backends.onnx_model import OnnxModel
 from services.inference.backends.priority import can_restore, niceness
 from services.inference.backends.session import PROVIDERS
 from services.inference.batching import Batcher, BatchMetrics, Limits
 from services.inference.model_cache import ModelCache
+from services.inference.openings import MOST_LOADS, Openings, stopping
 
 _log = logging.getLogger(__name__)
 
 _LARGE_IMAGES = 4
-_MOST_LOADS = 32
 _REMEMBERED_FAILURES = 100
 _WATCH_SECONDS = 0.25
 _SHA256_LENGTH = 64
@@ -152,94 +151,6 @@ class _Load:
     task: asyncio.Task[None]
 
 
-@dataclass(slots=True, eq=False)
-class _Opening:
-    """The hosts that open a model: what memory they may take together, and whose model it is."""
-
-    memory_bytes: int
-    owner: str
-    hosts: list[ModelHost] = field(default_factory=list)
-
-    def promised_bytes(self) -> int:
-        """Returns how much more memory the hosts may take than they have now."""
-        return max(0, self.memory_bytes - sum(host.resident_bytes() for host in self.hosts))
-
-
-class Openings:
-    """The hosts that are opening their models. Thread-safe.
-
-    As many open at once as memory allows. The hosts of one owner take at most half of the memory
-    and of the places, so that one owner's slow models leave room for those of others; an owner's
-    only host may take all.
-    """
-
-    def __init__(self, available: Callable[[], int] = available_bytes) -> None:
-        """`available` returns how many bytes of memory are available."""
-        self._available = available
-        self._openings: list[_Opening] = []
-        self._lock = threading.Lock()
-        self._stopping = False
-
-    def hosts(self) -> list[ModelHost]:
-        """Returns the hosts that have been started."""
-        with self._lock:
-            return [host for opening in self._openings for host in opening.hosts]
-
-    def stop(self) -> None:
-        """Ends the hosts; those that are started later end at once."""
-        self._stopping = True
-        for host in self.hosts():
-            host.kill(_stopping())
-
-    @contextlib.contextmanager
-    def reserved(self, nbytes: int, owner: str) -> Iterator[Callable[[ModelHost], None]]:
-        """Reserves memory for the hosts of a model while the context lasts, which gets a function
-        to call with each of them when it is started.
-
-        Raises:
-            ServiceOverloaded: less is left, beside what the other hosts may still take.
-        """
-        opening = _Opening(nbytes, owner)
-
-        def started(host: ModelHost) -> None:
-            host.owner = owner
-            with self._lock:
-                opening.hosts.append(host)
-            if self._stopping:
-                host.kill(_stopping())
-
-        with self._lock:
-            self._check_room(nbytes, owner)
-            self._openings.append(opening)
-        try:
-            yield started
-        finally:
-            with self._lock:
-                self._openings.remove(opening)
-
-    def _check_room(self, nbytes: int, owner: str) -> None:
-        own = [opening for opening in self._openings if opening.owner == owner]
-        free = self._available() - sum(opening.promised_bytes() for opening in self._openings)
-        reserved = sum(opening.memory_bytes for opening in own)
-        room = min(free, (free + reserved) // 2 - reserved) if own else free
-        if self._openings and nbytes > room:
-            raise ServiceOverloaded(
-                f"{len(self._openings)} models are being loaded, {len(own)} of this owner, and of "
-                f"the memory of {nbytes} bytes that this one may take {max(0, room)} are left for "
-                "it; try again later",
-                unit="memory",
-                limit=max(0, room),
-                asked=nbytes,
-            )
-        if len(self._openings) >= _MOST_LOADS or len(own) >= _MOST_LOADS // 2:
-            raise ServiceOverloaded(
-                f"{len(self._openings)} models are being loaded, {len(own)} of this owner; at most "
-                f"{_MOST_LOADS} are loaded at once, and half of them for one owner: try again "
-                "later",
-                limit=_MOST_LOADS,
-            )
-
-
 class ModelPool:
     """Holds at most `max_loaded` models of at most `max_bytes` in total, by the sha256 of the file.
 
@@ -271,7 +182,7 @@ class ModelPool:
         self._ready: OrderedDict[str, Model] = OrderedDict()  # least recently used first
         self._loads: dict[str, _Load] = {}
         self._failures: OrderedDict[str, str] = OrderedDict()
-        self._loaders = ThreadPoolExecutor(_MOST_LOADS, thread_name_prefix="load")
+        self._loaders = ThreadPoolExecutor(MOST_LOADS, thread_name_prefix="load")
         self._openings = Openings()
         self._watching: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -302,8 +213,8 @@ class ModelPool:
         self._loads[digest] = _Load(requirements, task)
         return await asyncio.shield(task)
 
-    async def load_file(self, name: str, file: Path) -> None:
-        """Loads a file and gives it a name, for the preset that the file's metadata name.
+    async def load_file(self, name: str, file: Path, preset: str = "") -> None:
+        """Loads a file and gives it a name, for a preset: the one that its metadata name, or this.
 
         Raises:
             OSError: the file cannot be read.
@@ -311,7 +222,8 @@ class ModelPool:
         """
         digest = await asyncio.to_thread(self._cache.add, file)
         self._names[name] = digest
-        await self.load(digest, LoadRequirements(named_profile=True))
+        interface = model_interface.preset(preset) if preset else None
+        await self.load(digest, LoadRequirements(interface, named_profile=not preset))
 
     def use(self, name: str) -> contextlib.AbstractContextManager[Model]:
         """Returns the model, open while the context lasts. Raises `ModelNotFound`."""
@@ -337,7 +249,7 @@ class ModelPool:
         """Ends all hosts, whatever they do."""
         self.stop_loading()
         for model in self._ready.values():
-            model.host.kill(_stopping())
+            model.host.kill(stopping())
 
     def is_ready(self, name: str) -> bool:
         """Whether the model accepts requests."""
@@ -436,7 +348,8 @@ class ModelPool:
             },
         )
         while len(self._ready) > self._max_loaded or (
-            len(self._ready) > 1 and self._bytes() > self._max_bytes
+            len(self._ready) > 1
+            and sum(model.nbytes for model in self._ready.values()) > self._max_bytes
         ):
             self._retire(next(iter(self._ready)))
         self._metrics.loaded.set(len(self._ready))
@@ -482,15 +395,8 @@ class ModelPool:
         for name in (digest, *(name for name, known in self._names.items() if known == digest)):
             await self._announce(name)
 
-    def _bytes(self) -> int:
-        return sum(model.nbytes for model in self._ready.values())
-
     def _remember_failure(self, digest: str, error: CxrevalError) -> None:
         self._failures[digest] = f"{error.reason}: {error.message}"
         self._failures.move_to_end(digest)
         while len(self._failures) > _REMEMBERED_FAILURES:
             self._failures.popitem(last=False)
-
-
-def _stopping() -> ServiceUnavailable:
-    return ServiceUnavailable("this server stops and loads no models any more; try another one")

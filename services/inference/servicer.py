@@ -12,6 +12,7 @@ from typing import Any
 import grpc.aio
 import numpy as np
 
+from cxreval import build_info
 from cxreval.api.inference.v1 import capabilities_service_pb2 as capabilities_pb
 from cxreval.api.inference.v1 import capabilities_service_pb2_grpc as capabilities_grpc
 from cxreval.api.oip import grpc_predict_v2_pb2 as pb
@@ -23,7 +24,7 @@ from cxreval.imaging.preprocess import profile_of
 from cxreval.preprocessing import PRESETS, Preprocessing
 from cxreval.wire.limits import MAX_MESSAGE_BYTES
 from services.chassis.interceptors.idle import answering
-from services.inference import convert
+from services.inference import convert, convert_models
 from services.inference.batching import Admission, Limits
 from services.inference.model_pool import Model, ModelPool
 from services.inference.preprocessing import Preprocessor
@@ -101,7 +102,7 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
         """Returns inputs and outputs of a loaded model."""
         convert.check_version(request.name, request.version)
         with self._pool.use(request.name) as model:
-            return convert.to_metadata(request.name, model)
+            return convert_models.to_metadata(request.name, model)
 
     async def ModelConfig(
         self, request: pb.ModelConfigRequest, context: Context
@@ -109,7 +110,7 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
         """Returns the configuration of a loaded model."""
         convert.check_version(request.name, request.version)
         with self._pool.use(request.name) as model:
-            return convert.to_config(request.name, model)
+            return convert_models.to_config(request.name, model)
 
     async def ModelStatistics(
         self, request: pb.ModelStatisticsRequest, context: Context
@@ -117,7 +118,7 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
         """Returns the statistics of one loaded model, or of all."""
         convert.check_version(request.name, request.version)
         names = [request.name] if request.name else self._pool.ready()
-        return convert.to_statistics((name, self._pool.get(name)) for name in names)
+        return convert_models.to_statistics((name, self._pool.get(name)) for name in names)
 
     async def ModelInfer(
         self, request: pb.ModelInferRequest, context: Context
@@ -155,14 +156,14 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
         self, request: pb.RepositoryIndexRequest, context: Context
     ) -> pb.RepositoryIndexResponse:
         """Lists models that are loaded, loading, or failed to load."""
-        convert.check_repository(request.repository_name)
-        return convert.to_index(self._pool.index(), only_ready=request.ready)
+        convert_models.check_repository(request.repository_name)
+        return convert_models.to_index(self._pool.index(), only_ready=request.ready)
 
     async def RepositoryModelLoad(
         self, request: pb.RepositoryModelLoadRequest, context: Context
     ) -> pb.RepositoryModelLoadResponse:
         """Loads a model; returns when it is ready."""
-        digest, requirements, owner = convert.to_load(request)
+        digest, requirements, owner = convert_models.to_load(request)
         with self._accepted():
             await self._pool.load(digest, requirements, owner)
         return pb.RepositoryModelLoadResponse()
@@ -171,7 +172,7 @@ class InferenceServicer(oip_grpc.GRPCInferenceServiceServicer):
         self, request: pb.RepositoryModelUnloadRequest, context: Context
     ) -> pb.RepositoryModelUnloadResponse:
         """Unloads a model; returns when its running requests are answered."""
-        await self._pool.unload(convert.to_unload(request))
+        await self._pool.unload(convert_models.to_unload(request))
         return pb.RepositoryModelUnloadResponse()
 
     async def _infer(
@@ -369,7 +370,7 @@ class CapabilitiesServicer(capabilities_grpc.CapabilitiesServiceServicer):
     async def GetCapabilities(
         self, request: capabilities_pb.GetCapabilitiesRequest, context: Context
     ) -> capabilities_pb.GetCapabilitiesResponse:
-        """Returns profiles, limits, runtime, device and repeat tolerance."""
+        """Returns profiles, limits, runtime, device, repeat tolerance and versions."""
         return capabilities_pb.GetCapabilitiesResponse(
             profiles=[
                 capabilities_pb.PreprocessingProfile(
@@ -388,4 +389,5 @@ class CapabilitiesServicer(capabilities_grpc.CapabilitiesServiceServicer):
             repeat_tolerance=self._repeat_tolerance,
             device=self._device,
             threads=self._threads,
+            **build_info(),
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvicorn
 import uvloop
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from cxreval.client import AsyncRegistryClient
@@ -20,6 +20,7 @@ from cxreval.errors import CxrevalError
 from cxreval.fields import split_host_port
 from services.chassis import logs
 from services.chassis.config import ConfigError, load
+from services.chassis.metrics_page import serve_metrics
 from services.leaderboard.app import create_app
 from services.leaderboard.config import LeaderboardConfig
 from services.leaderboard.files import static_files
@@ -47,8 +48,7 @@ async def main(config: LeaderboardConfig) -> None:
         refresher = Refresher(Source(client, store, metrics.call), store, site, watchers, metrics)
         await refresher.load()
         if config.metrics_listen:
-            host, port = split_host_port(config.metrics_listen)
-            start_http_server(port, addr=host, registry=collectors)
+            serve_metrics(config.metrics_listen, collectors)
         https = config.address.startswith("https://")
         app = create_app(site, watchers, metrics, static_files(), https=https)
         server = _Server(_web(config, app), watchers)

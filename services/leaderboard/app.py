@@ -18,7 +18,14 @@ from cxreval.wire import request_id
 from services.leaderboard.files import version
 from services.leaderboard.metrics import WebMetrics
 from services.leaderboard.parameters import MAX_QUERY_CHARACTERS
-from services.leaderboard.problems import Failed, NotAllowed, NotFound, Problem
+from services.leaderboard.problems import (
+    Busy,
+    Failed,
+    NotAllowed,
+    NotFound,
+    Problem,
+    QueryTooLong,
+)
 from services.leaderboard.programs.answers import problem_answer
 from services.leaderboard.routes import ROUTES
 from services.leaderboard.site import Handler, Page, Site, page_of
@@ -80,11 +87,14 @@ class _Web:
         async def respond(request: Request) -> Response:
             self._metrics.cache("miss")
             given = request.query_params.multi_items()
-            page = await self._site.page(
-                _address(request.scope),
-                name,
-                lambda data: handler(data, request.path_params, given),
-            )
+            try:
+                page = await self._site.page(
+                    _address(request.scope),
+                    name,
+                    lambda data: handler(data, request.path_params, given),
+                )
+            except Busy as busy:
+                page = _problem_page(self._site, request, busy)
             return _response(request, page)
 
         return respond
@@ -121,9 +131,13 @@ class _Web:
             found = NotFound("page", request.url.path)
         elif status == 405:
             found = NotAllowed()
-        is_api = request.url.path.startswith("/api/")
-        content = problem_answer(found) if is_api else self._site.problem(found)
-        return _response(request, page_of(content))
+        return _response(request, _problem_page(self._site, request, found))
+
+
+def _problem_page(site: Site, request: Request, problem: Problem) -> Page:
+    """Returns a problem: a document below /api/, else a page."""
+    is_api = request.url.path.startswith("/api/")
+    return page_of(problem_answer(problem) if is_api else site.problem(problem))
 
 
 def _address(scope: Scope) -> str:
@@ -185,10 +199,9 @@ class _Edge:
                 self._metrics.cache("hit")
                 await _response(Request(scope), kept)(scope, receive, add_headers)
             elif len(scope["query_string"]) > MAX_QUERY_CHARACTERS:
-                response = PlainTextResponse(
-                    f"The query has more than {MAX_QUERY_CHARACTERS} characters.\n", 400
-                )
-                await response(scope, receive, add_headers)
+                request = Request(scope)
+                found = _problem_page(self._site, request, QueryTooLong(MAX_QUERY_CHARACTERS))
+                await _response(request, found)(scope, receive, add_headers)
             else:
                 await self._app(scope, receive, add_headers)
         finally:

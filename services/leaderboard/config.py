@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cxreval.fields import split_host_port
 from services.chassis.config import ConfigError, ProcessConfig, setting
 from services.chassis.registry_access import RegistryAccess
 
@@ -33,5 +32,4 @@ class LeaderboardConfig(RegistryAccess, ProcessConfig):
     @property
     def address(self) -> str:
         """The address at which visitors reach the page, without the last slash."""
-        host, port = split_host_port(self.listen)
-        return self.public_url.rstrip("/") or f"http://{host}:{port}"
+        return self.public_url.rstrip("/") or f"http://{self.listen}"

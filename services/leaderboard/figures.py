@@ -11,7 +11,7 @@ from cxreval.metrics.report import MetricValue
 from cxreval.records import Tier
 from services.leaderboard.charts.scales import Estimate, Measure
 from services.leaderboard.data import Figure
-from services.leaderboard.templates import ABSENT, REASONS
+from services.leaderboard.templates import ABSENT, why
 
 
 def measure_of(metric: str) -> Measure:
@@ -30,7 +30,7 @@ def measure_of(metric: str) -> Measure:
 def estimate(entry: LeaderboardEntry) -> Estimate:
     """Returns the score of a row with its interval."""
     if entry.interval is None:
-        return Estimate(entry.score, reason=entry.rank_undefined_reason)
+        return Estimate(entry.score, reason=why(entry.rank_undefined_reason))
     return Estimate(entry.score, entry.interval.low, entry.interval.high)
 
 
@@ -47,12 +47,6 @@ def estimate_of_value(value: MetricValue | None) -> Estimate:
     if value.interval is None:
         return Estimate(value.value, reason=reason)
     return Estimate(value.value, value.interval.low, value.interval.high, reason)
-
-
-def why(reason: str) -> str:
-    """Returns why a figure or its interval is absent, as the end of a sentence that says so."""
-    words = REASONS.get(reason, reason)
-    return words.removeprefix("undefined: ").removeprefix("no interval: ")
 
 
 def rank_texts(rows: Sequence[LeaderboardEntry]) -> dict[str, str]:

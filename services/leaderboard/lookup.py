@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cxreval.client import LeaderboardEntry, Submission
-from services.leaderboard.data import BoardData
+from services.leaderboard.data import BoardData, BoardDay
 from services.leaderboard.problems import BeingRead, NotFound
 from services.leaderboard.site import SiteData
 from services.leaderboard.templates import board_address, submission_address
@@ -43,6 +43,6 @@ def find_submission(board: BoardData, identifier: str) -> Submission:
     raise NotFound("submission", identifier, known)
 
 
-def row_of(board: BoardData, submission: str) -> LeaderboardEntry | None:
+def row_of(board: BoardData | BoardDay, submission: str) -> LeaderboardEntry | None:
     """Returns the row of a submission, None if it has none."""
     return next((entry for entry in board.entries if entry.submission == submission), None)

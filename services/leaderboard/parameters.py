@@ -42,7 +42,9 @@ class Parameters:
         limits = repeated or {}
         for name, value in given:
             if name not in known:
-                raise BadParameter(name, value, f"one of the parameters {', '.join(sorted(known))}")
+                names = ", ".join(sorted(known))
+                expected = f"one of the parameters {names}" if known else "no parameter"
+                raise BadParameter(name, value, expected)
             if value:
                 self._values.setdefault(name, []).append(value)
         for name, values in self._values.items():

@@ -39,6 +39,16 @@ class BadParameter(Problem):
         super().__init__(400, "The address has a wrong parameter", detail)
 
 
+class QueryTooLong(Problem):
+    """The query of an address has too many characters."""
+
+    reason = "QUERY_TOO_LONG"
+
+    def __init__(self, most: int) -> None:
+        detail = f"The query has more than {most:,} characters. Ask for less at once."
+        super().__init__(400, "The address is too long", detail)
+
+
 class NotFound(Problem):
     """Nothing has this address. `known`: names that exist, with their addresses."""
 

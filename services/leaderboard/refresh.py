@@ -10,7 +10,16 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from cxreval.audit.chain import AuditEvent, Head
-from cxreval.errors import AuditMismatch, CxrevalError
+from cxreval.errors import (
+    AuditMismatch,
+    CxrevalError,
+    KeyExpired,
+    KeyMissing,
+    KeyRevoked,
+    KeyUnknown,
+    RoleRequired,
+)
+from cxreval.files import disk_error
 from services.leaderboard.data import GENESIS_HEAD, BoardData
 from services.leaderboard.metrics import WebMetrics
 from services.leaderboard.routes import first_pages
@@ -29,6 +38,9 @@ _LIST_PERIODS = 60
 
 _UNREACHABLE_SECONDS = 5.0
 """The registry may be silent so long before the pages say so."""
+
+_REFUSALS = (KeyMissing, KeyUnknown, KeyExpired, KeyRevoked, RoleRequired)
+"""Errors of a registry that answers, and lets this site read nothing."""
 
 
 class Refresher:
@@ -61,6 +73,8 @@ class Refresher:
                 await self._reachable()
             except CxrevalError as error:
                 await self._unreachable(error)
+            except OSError as error:  # the registry answers, and the page cannot keep its answer
+                _log.error(disk_error(error, "the public page").message)
             except Exception:  # noqa: BLE001 -- a defect must not end the refreshing for good
                 _log.exception("a refresh failed")
                 await self._unreachable(None)
@@ -145,13 +159,18 @@ class Refresher:
 
     async def _unreachable(self, error: CxrevalError | None) -> None:
         silent = time.monotonic() - self._answered
-        if self._site.data.unreachable_since is None and silent >= _UNREACHABLE_SECONDS:
-            _log.warning("the registry does not answer", extra={"problem": str(error)})
-            await self._mark(datetime.now(UTC))
+        refused = isinstance(error, _REFUSALS)
+        since = self._site.data.unreachable_since
+        if silent >= _UNREACHABLE_SECONDS and (not since or refused != self._site.data.refused):
+            _log.warning(
+                "the registry refuses to be read" if refused else "the registry does not answer",
+                extra={"problem": str(error)},
+            )
+            await self._mark(since or datetime.now(UTC), refused=refused)
 
-    async def _mark(self, since: datetime | None) -> None:
+    async def _mark(self, since: datetime | None, *, refused: bool = False) -> None:
         """Renders all pages with or without the sentence that the registry does not answer."""
-        data = replace(self._site.data, unreachable_since=since)
+        data = replace(self._site.data, unreachable_since=since, refused=refused)
         await self._site.replace(data, ["/b/"], first_pages(data, data.boards))
 
 

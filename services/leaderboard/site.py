@@ -33,8 +33,9 @@ class SiteData:
     """Everything that pages are rendered from.
 
     `store` has what is too large for memory. `boards`: by benchmark, in the registry's order.
-    `unreachable_since`: when the registry stopped to answer; None while it answers. `public_url`:
-    address of the site without the last slash.
+    `unreachable_since`: when the registry stopped to answer; None while it answers. `refused`:
+    whether it has refused to be read since then. `public_url`: address of the site without the last
+    slash.
     """
 
     store: Store
@@ -42,6 +43,7 @@ class SiteData:
     head: Head = GENESIS_HEAD
     read_time: datetime | None = None
     unreachable_since: datetime | None = None
+    refused: bool = False
     public_url: str = ""
 
 
@@ -110,12 +112,16 @@ class Site:
         return page
 
     async def page(self, address: str, name: str, render: Render) -> Page:
-        """Returns the page of an address. The first visitor waits until it is rendered."""
+        """Returns the page of an address. The first visitor waits until it is rendered.
+
+        Raises:
+            Busy: too many visitors wait already.
+        """
         if page := self.kept(address):
             return page
         task = self._running.get(address)
         if task is None and len(self._running) >= MAX_WAITING:
-            return page_of(self.problem(Busy()))
+            raise Busy
         if task is None:
             task = self._running[address] = asyncio.create_task(
                 self._rendered(address, name, render)

@@ -11,18 +11,10 @@ from urllib.parse import quote, urlencode, urlsplit
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from cxreval.client import LeaderboardEntry
 from cxreval.client.evidence_text import agreements
 from cxreval.metrics.registry import METRICS
-from cxreval.metrics.report import (
-    FINDING_UNDEFINED,
-    NO_LABELS,
-    NOT_CLAIMED,
-    NOT_COVERED,
-    NOT_RECORDED,
-    NOT_RESAMPLED,
-    ONE_CLASS_ONLY,
-    REPLICATES_UNDEFINED,
-)
+from cxreval.metrics.report import absence
 from services.leaderboard.charts.differences import p_value
 from services.leaderboard.charts.scales import Measure
 from services.leaderboard.files import versioned
@@ -33,18 +25,6 @@ ABSENT = "\N{EN DASH}"
 
 _PERCENT = Measure()
 """How tables write scores: times 100, with two decimals."""
-
-REASONS = {
-    ONE_CLASS_ONLY: "undefined: the test images have only one class",
-    NO_LABELS: "undefined: no test image has a label",
-    FINDING_UNDEFINED: "undefined: a finding has no value",
-    REPLICATES_UNDEFINED: "no interval: undefined in too many resamples",
-    NOT_RESAMPLED: "no interval: the metric is not resampled",
-    NOT_COVERED: "not covered by the model",
-    NOT_RECORDED: "no interval: its resamples are not recorded",
-    NOT_CLAIMED: "not claimed",
-}
-"""Why a figure is absent, in words."""
 
 
 def score(value: float | None) -> str:
@@ -61,6 +41,18 @@ def difference(value: float | None) -> str:
 def bounds(low: float | None, high: float | None) -> str:
     """Returns an interval times 100; a dash for None."""
     return ABSENT if low is None or high is None else f"{score(low)} to {score(high)}"
+
+
+def why(reason: str) -> str:
+    """Returns why a figure or its interval is absent, as the end of a sentence that says so."""
+    return absence(reason)[1]
+
+
+def absent(row: LeaderboardEntry) -> str:
+    """Returns what a row without an interval lacks, and why."""
+    lacks = "no score" if row.score is None else "no interval"
+    reason = row.interval_undefined_reason or row.rank_undefined_reason
+    return f"{lacks}: {why(reason)}" if reason else lacks
 
 
 def count(value: int) -> str:
@@ -146,7 +138,8 @@ _ENVIRONMENT.globals.update(
     versioned=versioned,
     p_value=p_value,
     number=lambda text: text[:1] in "0123456789<+\N{EN DASH}\N{MINUS SIGN}",
-    reasons=REASONS,
+    absent=absent,
+    why=why,
     agreements=agreements,
 )
 

@@ -32,7 +32,7 @@ from cxreval.api.registry.v1 import (
     submission_service_pb2_grpc,
 )
 from cxreval.audit.receipts import Signer
-from cxreval.datasets.benchmark import load_spec, packaged_names
+from cxreval.datasets.benchmark_file import load_spec, packaged_names
 from cxreval.errors import CxrevalError, DatabaseDamaged, StorageFull
 from cxreval.extras import require_extra
 from cxreval.resource_names import BenchmarkName
@@ -87,11 +87,18 @@ calls. It takes 2 to 5 seconds for a gigabyte."""
 
 DATABASE_UNAVAILABLE = "database_unavailable"
 SCHEMA_OUTDATED = "schema_outdated"
+SCHEMA_UNKNOWN = "schema_unknown"
 _REASONS: dict[type[CxrevalError], str] = {
     DatabaseDamaged: "database_damaged",
     StorageFull: STORAGE_FULL,
 }
-UNHEALTHY = (DATABASE_UNAVAILABLE, SCHEMA_OUTDATED, *_REASONS.values(), STORAGE_UNUSABLE)
+UNHEALTHY = (
+    DATABASE_UNAVAILABLE,
+    SCHEMA_OUTDATED,
+    SCHEMA_UNKNOWN,
+    *_REASONS.values(),
+    STORAGE_UNUSABLE,
+)
 """The reasons for which a registry is not healthy."""
 
 CREATE_OPERATOR_KEY = "create-operator-key"
@@ -233,6 +240,10 @@ def check_health(database: Database, directories: Sequence[Path], reserve: int) 
         raise Unhealthy(_REASONS.get(type(trouble), DATABASE_UNAVAILABLE), trouble.message)
     check_disks(directories, reserve)
     if not ready:
+        try:
+            migrations.check_known(database.engine)
+        except ConfigError as error:
+            raise Unhealthy(SCHEMA_UNKNOWN, str(error)) from None
         raise Unhealthy(
             SCHEMA_OUTDATED, "the database does not have the newest revision; run `migrate`"
         )

@@ -7,7 +7,7 @@ import sys
 from prometheus_client import CollectorRegistry
 
 from cxreval.api.scoring.v1 import scoring_service_pb2_grpc
-from cxreval.datasets.benchmark import load_spec
+from cxreval.datasets.benchmark_file import load_spec
 from cxreval.datasets.truth import load_truth
 from cxreval.errors import CxrevalError
 from cxreval.wire.limits import MAX_RECORD_BYTES

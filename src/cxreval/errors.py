@@ -118,7 +118,7 @@ class ServiceUnavailable(CxrevalError):
 
 
 class StorageFull(ServiceUnavailable):
-    """The service has no disk space to record the request; retry when the operator made room."""
+    """There is no space left on a disk. No retry succeeds before room is made."""
 
     reason = "STORAGE_FULL"
 

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 
 from cxreval.errors import ExtraMissing
+
+HAS_SERVICES = any(
+    (root / "services" / "chassis").is_dir() for root in (Path(__file__).parents[2], Path.cwd())
+)
+"""Whether this is a checkout, or the directory of an image; the wheel has no services."""
+
+NO_SERVICES = (
+    "This installation has no services: registry, inference, scoring and the public page run from "
+    "a checkout or a container image."
+)
 
 
 def require_extra(extra: str, purpose: str, *modules: str) -> None:

@@ -7,13 +7,20 @@ few kilobytes.
 from __future__ import annotations
 
 import re
+from datetime import UTC, date, datetime, time
 from urllib.parse import urlsplit
 
+from cxreval import joiners
 from cxreval.errors import CxrevalError, MalformedField, MissingField
 
 MAX_URL_CHARACTERS = 2000
 MAX_EMAIL_CHARACTERS = 254
 _SHOWN_CHARACTERS = 80
+
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})?"
+)
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 SHA256_FORM = "64 lower-case hex characters"
@@ -33,13 +40,20 @@ def printable(text: str) -> str:
     """Returns the text with a space for each character that is not printable.
 
     Such characters control a terminal or reverse the reading order: ESC, NUL, line breaks,
-    bidirectional controls.
+    bidirectional controls. Joiners that the text needs are kept: see `joiners`.
     """
-    return (
-        text
-        if text.isprintable()
-        else "".join(letter if letter.isprintable() else " " for letter in text)
+    if text.isprintable():
+        return text
+    kept = joiners.needed(text)
+    return "".join(
+        letter if letter.isprintable() or index in kept else " "
+        for index, letter in enumerate(text)
     )
+
+
+def is_printable(text: str) -> bool:
+    """Returns whether `printable` changes nothing."""
+    return text.isprintable() or printable(text) == text
 
 
 def shown(value: object) -> str:
@@ -78,13 +92,33 @@ def require(field: str, value: object, expected: str) -> None:
         raise required(field, expected)
 
 
+def read_time(field: str, value: str) -> datetime:
+    """Returns a time of RFC 3339 in UTC; a date alone is the last microsecond of its day in UTC.
+
+    A time without an offset is in UTC. Digits after the sixth of a second are dropped.
+
+    Raises:
+        MalformedField: the text is neither.
+    """
+    text = value.upper()
+    try:
+        if _DAY.fullmatch(text):
+            return datetime.combine(date.fromisoformat(text), time.max, UTC)
+        if _TIME.fullmatch(text):
+            read = datetime.fromisoformat(text)
+            return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise field_error(field, value, "a date or a time of RFC 3339, such as 2026-11-29T07:05:30Z")
+
+
 def check_text(field: str, value: str, longest: int, *, required: bool = True) -> None:
     """Raises unless the text is printable, at most `longest` long, without spaces around it."""
     least = "1 to" if required else "at most"
     expected = f"{least} {longest} printable characters without spaces around them"
     if required:
         require(field, value, expected)
-    if len(value) > longest or not value.isprintable() or value != value.strip():
+    if len(value) > longest or not is_printable(value) or value != value.strip():
         raise field_error(field, value, expected)
 
 
@@ -130,6 +164,11 @@ def split_host_port(address: str) -> tuple[str, int]:
     if not parts:
         raise ValueError(f"{shown(address)!r} is not host:port")
     return parts[1].strip("[]"), int(parts[2])
+
+
+def with_port(address: str, port: int) -> str:
+    """Returns `host:port` with another port; an IPv6 address keeps its brackets."""
+    return f"{address.rpartition(':')[0]}:{port}"
 
 
 def _is_https_url(value: str) -> bool:

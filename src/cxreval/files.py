@@ -23,14 +23,21 @@ MAX_ARTIFACT_BYTES = 2**33
 """Maximum size of an artifact: the archive of a submission's files (see `bundle`)."""
 
 
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Numbers of the errors of a write for which a disk, a quota or a file's limit has no room."""
+
+
+def no_space_left(content: str) -> StorageFull:
+    """Returns the error for a service's disk without room for `content`."""
+    return StorageFull(
+        f"no space left on the service's disk for {content}; its operator must make room"
+    )
 
 
 def disk_error(error: OSError, content: str) -> ServiceUnavailable:
     """Returns the named error for an error of the disk that stores `content` for a service."""
-    if error.errno in _DISK_FULL:
-        message = f"the service has no disk space for {content} ({error.strerror})"
-        return StorageFull(f"{message}; retry when the operator has made room")
+    if error.errno in DISK_FULL:
+        return no_space_left(content)
     return ServiceUnavailable(
         f"the service's disk for {content} cannot be used at the moment; retry later"
     )

@@ -229,3 +229,7 @@ class AdminEvent:
     actor: str
     action: str
     target: str
+
+
+CORRECTED_FIELDS = ("model", "organisation", "open_source", "source_url")
+"""The fields of a row that a correction may change; its event has the new values."""

@@ -10,14 +10,19 @@ from typing import TypeVar
 
 from cxreval.errors import (
     CxrevalError,
+    DatabaseDamaged,
     DeadlineExceeded,
     ServiceOverloaded,
     ServiceUnavailable,
+    StorageFull,
     StreamIdle,
 )
 
 TRANSIENT = (ServiceUnavailable, ServiceOverloaded, DeadlineExceeded, StreamIdle)
 """Errors of a call that a later attempt may not meet: a service restarts, a queue drains."""
+
+LASTING = (StorageFull, DatabaseDamaged)
+"""Errors among them that last until an operator has made room or restored a backup."""
 
 MULTIPLIER = 2
 """Factor from one pause to the next."""
@@ -31,6 +36,7 @@ class RetryPolicy:
 
     Attributes:
         transient: the errors that are retried; every other one is raised at once.
+        lasting: those of them that are raised at once nevertheless.
         initial_pause, max_pause: seconds before the first retry, and at most before any.
         deadline_seconds: longest time without progress.
         from_progress: whether that time runs from the last progress; otherwise it runs from the
@@ -39,6 +45,7 @@ class RetryPolicy:
     """
 
     transient: tuple[type[CxrevalError], ...] = TRANSIENT
+    lasting: tuple[type[CxrevalError], ...] = LASTING
     initial_pause: float = 0.2
     max_pause: float = 5.0
     deadline_seconds: float = math.inf
@@ -85,7 +92,8 @@ class Backoff:
             self._started = now
         pause = max(self._pause, at_least)
         late = now + pause > self._started + self._policy.deadline_seconds
-        if late or self._attempts >= self._policy.max_attempts:
+        spent = self._attempts >= self._policy.max_attempts
+        if late or spent or isinstance(error, self._policy.lasting):
             raise error
         self._on_failure(error)
         self._attempts += 1

@@ -16,6 +16,7 @@ import cxreval.api
 from cxreval.api.oip import grpc_predict_v2_pb2
 from cxreval.api.registry.v1 import benchmark_service_pb2_grpc
 from cxreval.records import Role
+from services.chassis import reflection
 from services.chassis.config import ServerConfig
 from services.chassis.interceptors import access
 from services.chassis.server import Server
@@ -26,7 +27,8 @@ def services():
     names = (module.name for module in pkgutil.walk_packages(cxreval.api.__path__, "cxreval.api."))
     modules = [importlib.import_module(name) for name in names if name.endswith("_pb2")]
     files = [module.DESCRIPTOR for module in (health_pb2, reflection_pb2, *modules)]
-    return [service for file in files for service in file.services_by_name.values()]
+    v1 = descriptor_pool.Default().FindServiceByName(reflection.V1)
+    return [v1, *(service for file in files for service in file.services_by_name.values())]
 
 
 RULES = {

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from cxreval.bundle import Ensemble, SubmittedFile
 from cxreval.client import EvaluationStatus, Fault, SubmissionStatus
 from cxreval.client._upload import with_files
-from cxreval.datasets.benchmark import load_spec
+from cxreval.datasets.benchmark_file import load_spec
 from cxreval.datasets.nih import FINDINGS
 from cxreval.evaluation.driver import EvaluationDriver, local_benchmarks
 from cxreval.imaging.decode import decode

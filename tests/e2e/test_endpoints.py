@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from cxreval.client import EvaluationStatus, Fault, Kind, SubmissionStatus, Tier
-from cxreval.datasets.benchmark import load_spec
+from cxreval.datasets.benchmark_file import load_spec
 from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import EndpointRefused, EndpointUnavailable, MalformedField, RequestIdReused
 from cxreval.evaluation import driver as driver_module

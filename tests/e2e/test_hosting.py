@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from cxreval.cli import app
 from cxreval.client import EvaluationStatus
-from cxreval.datasets.benchmark import load_spec
+from cxreval.datasets.benchmark_file import load_spec
 from cxreval.evaluation.driver import EvaluationDriver
 from tests.support import onnx_models
 from tests.support.system import System, manifest, predictions

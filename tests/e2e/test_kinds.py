@@ -11,7 +11,7 @@ from pyarrow import parquet
 from cxreval.api.registry.v1 import leaderboard_service_pb2
 from cxreval.audit import receipts
 from cxreval.client import EvaluationStatus, Fault, Kind, SubmissionStatus, Tier
-from cxreval.datasets.benchmark import load_spec
+from cxreval.datasets.benchmark_file import load_spec
 from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import OutputsIncomplete, SubmissionState
 from cxreval.evaluation.driver import EvaluationDriver, local_benchmarks

@@ -22,7 +22,7 @@ KINDS = (
     "nih", "nih-claim",
     "real", "real-model", "real-queued", "real-findings", "real-compare",
     "hostile", "hostile-model-1", "hostile-compare", "hostile-organisation", "hostile-withdrawn",
-    "no-rows",
+    "four-rows", "two-rows", "no-rows",
 )  # fmt: skip
 """One page of every kind, and the kinds that hostile names change."""
 

@@ -154,8 +154,9 @@ def test_the_command_line_names_the_metric_and_its_direction(system, published, 
     assert told["benchmark"]["ranking_metric"] == metric
     rows = [row["submission"] for row in told["entries"] if row["tier"] == "scored"]
     assert set(rows) == set(published[metric].values())
-    compared = command("compare", *rows[:2], *address)
+    compared = command("compare", *rows[:2], "--per-finding", *address)
     assert f"First minus second, {label} 0-100" in compared.stdout, compared.stderr
+    assert f"{label} of each finding, 0-100" in compared.stdout
     status = command("status", rows[0], *address)
     assert re.search(rf"^  {label} ", status.stdout, re.MULTILINE), status.stdout + status.stderr
 

@@ -81,7 +81,7 @@ def plain(value):
 
 
 def test_report_is_the_services_field_by_field(data, score, tmp_path):
-    from cxreval.datasets.benchmark import load_spec
+    from cxreval.datasets.benchmark_file import load_spec
 
     directory, images, probabilities, table = data
     with (
@@ -271,7 +271,7 @@ def test_a_table_that_lacks_findings_is_scored_and_compared_by_those_it_has(data
     ended = score(some, *on(data, "--against", whole))
     assert ended.status == 0, ended.err
     printed = " ".join(ended.out.split())
-    assert "Mass: undefined, not covered by the predictions." in printed
+    assert "Mass: undefined, not covered by the model." in printed
     assert "Of the 2 findings, 0 are better" in printed
     content = json.loads(score(some, *on(data, "--json")).out)["report"]
     values = {value["finding"]: value for value in content["metrics"][: len(FINDINGS) + 1]}
@@ -294,9 +294,9 @@ def test_undefined_values_are_printed_with_their_reason(score, tmp_path):
     assert ended.status == 0, ended.err
     text = " ".join(ended.out.split())
     assert "Mass: no interval, more than 1 % of the resamples have no value." in text
-    assert "Hernia: undefined, only one class is there." in text
+    assert "Hernia: undefined, the images have only one class." in text
     assert (
-        "macro: undefined, because a finding is; over the 1 that have one the mean AUROC is 0."
+        "macro: undefined, a finding has no value; over the 1 that have one the mean AUROC is 0."
         in text
     )
     assert (

@@ -43,7 +43,8 @@ from typer.testing import CliRunner
 
 from cxreval.audit.receipts import Signer
 from cxreval.cli.app import app
-from cxreval.datasets.benchmark import FINDINGS, BenchmarkSpec, list_sha256, load_spec
+from cxreval.datasets.benchmark import FINDINGS, BenchmarkSpec, list_sha256
+from cxreval.datasets.benchmark_file import load_spec
 from cxreval.datasets.phantom import dataset as phantom
 from cxreval.datasets.truth import Truth, load_truth
 from cxreval.manifest.model import (

@@ -23,7 +23,7 @@ from cxreval.cli.app import app
 from cxreval.cli.submission import TOKEN_VARIABLE
 from cxreval.client import SubmissionStatus, UploadProgress, WorkerClient
 from cxreval.client._upload import with_files
-from cxreval.datasets.benchmark import load_spec
+from cxreval.datasets.benchmark_file import load_spec
 from cxreval.errors import CxrevalError
 from cxreval.files import MAX_ARTIFACT_BYTES, MAX_FILE_BYTES
 from cxreval.manifest.model import Kind

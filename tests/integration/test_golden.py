@@ -30,7 +30,7 @@ from cxreval.audit.chain import Head
 from cxreval.audit.receipts import Receipt, Signer
 from cxreval.client import ApiKey, Predictions, ScoringClient, WorkerClient
 from cxreval.client.verification import Verification
-from cxreval.datasets.benchmark import load_spec
+from cxreval.datasets.benchmark_file import load_spec
 from cxreval.datasets.phantom import dataset as phantom
 from cxreval.errors import KeyExpired, KeyRevoked
 from cxreval.metrics.comparison import first_difference

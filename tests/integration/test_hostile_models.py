@@ -45,6 +45,7 @@ from tests.support.inference import (
     tensor_request,
 )
 from tests.support.processes import descendants, is_running
+from tests.support.waiting import wait_for
 
 PEER = Peer("inference service", "this machine", tls=False)
 PROFILE, COLUMNS = "xrv-224", onnx_models.COLUMNS
@@ -181,13 +182,6 @@ def error_of(call: Callable[..., object], *arguments: object) -> CxrevalError | 
     except CxrevalError as error:
         return error
     return None
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.02)
 
 
 def resident_bytes(pid: int) -> int:

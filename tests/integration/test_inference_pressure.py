@@ -6,7 +6,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from tests.support.inference import (
     stub,
     tensor_request,
 )
+from tests.support.waiting import wait_for
 
 IMAGES = random_images(24, seed=4)
 
@@ -50,13 +51,6 @@ def slow(service: InferenceService, oip: Any) -> str:
     digest = onnx_models.slow_classifier(service.models, layers=30)
     oip.RepositoryModelLoad(load_request(digest))
     return digest
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.005)
 
 
 def retry_seconds(error: Any) -> float:

@@ -21,6 +21,7 @@ from cxreval.client import (
 from cxreval.metrics.curves import RocCurve
 from cxreval.metrics.ranking import ALPHA
 from cxreval.metrics.thresholds import average_precision
+from services.leaderboard.data import Figure
 from services.leaderboard.pages import compare as comparing
 from services.leaderboard.pages.compare import compare, finding_differences, macro_differences
 from services.leaderboard.pages.findings import findings
@@ -373,6 +374,27 @@ def test_the_map_of_a_board_without_evidence_says_so(data: SiteData) -> None:
     for name in ("claims", "empty"):
         assert "No model has been run or scored" in shown(findings, data, {"benchmark": name})
     assert table_of(shown(findings, data, {"benchmark": "undefined"}))[0][4] == ABSENT
+
+
+def test_claims_with_figures_of_findings_are_below_the_map_and_never_in_it(data: SiteData) -> None:
+    text = shown(findings, data, {"benchmark": "nih-chestxray14"})
+    board = data.boards["nih-chestxray14"]
+    rows = table_of(text[text.index("Only claimed") :])
+    stated = [
+        [f"{100 * figure.value:.2f}" if figure.value is not None else ABSENT for figure in of_it]
+        for entry in board.claims
+        for of_it in [
+            [
+                board.figures[entry.submission].get(f"auroc|{name}", Figure(None))
+                for name in ("", *board.spec.findings)
+            ]
+        ]
+        if any(figure.value is not None for figure in of_it[1:])
+    ]
+    assert stated
+    assert [cells[2:] for cells in rows] == stated
+    whole = shown(findings, data, {"benchmark": "whole"})
+    assert "claim on whole" not in whole  # it states a mean only
 
 
 @pytest.mark.parametrize(

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
 from cxreval.client import RegistryClient
+from tests.support.access import ClosedRegistry
 from tests.support.leaderboard import Page
 from tests.support.processes import Service
 from tests.support.registry import Registry, registry_service, report_message, small_spec
+from tests.support.waiting import wait_for
 
 SPEC = small_spec("small")
 BOARD = "/b/small"
 SENTENCE = "The registry has not answered since"
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +101,7 @@ def test_every_answer_has_the_headers_of_safety(page: Page) -> None:
         ("/b/smal", 404, "small"),
         (f"{BOARD}/m/0000", 404, "There is no submission"),
         ("/no/such/page", 404, "There is no page"),
-        (f"{BOARD}?organisation={'x' * 3000}", 400, "2000 characters"),
+        (f"{BOARD}?organisation={'x' * 3000}", 400, "2,000 characters"),
     ],
 )
 def test_a_wrong_address_is_named_with_what_was_expected(
@@ -206,6 +200,22 @@ def test_a_registry_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
                 publish(second, f"New model {number}", 0.5 + number / 10)
             wait_for(lambda: "New model 2" in page.get(BOARD).body)
             assert "Old model" not in page.get(BOARD).body
+
+
+def test_a_registry_that_refuses_to_be_read_is_not_called_silent(tmp_path: Path) -> None:
+    with ClosedRegistry(tmp_path) as closed:
+        page = Page(tmp_path, closed.service.address)
+        with contextlib.ExitStack() as stack:
+            page.launch()
+            stack.callback(page.kill)
+
+            def refused() -> bool:
+                with contextlib.suppress(OSError):  # the port is not open yet
+                    return "The registry has not let this site read it" in page.get("/").body
+                return False
+
+            wait_for(refused)
+            assert SENTENCE not in page.get("/").body
 
 
 def test_sigterm_ends_open_streams_and_the_process_with_0(

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cxreval.cli.app import app
-from cxreval.datasets.benchmark import load_spec
+from cxreval.datasets.benchmark_file import load_spec
 from cxreval.foreign_files import foreign_kind
 from cxreval.manifest.document import read_document
 from cxreval.manifest.model import Kind

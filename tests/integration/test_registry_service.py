@@ -26,7 +26,8 @@ from cxreval.api.registry.v1 import submission_service_pb2 as submission_pb
 from cxreval.api.scoring.v1 import report_pb2
 from cxreval.audit.receipts import Signer
 from cxreval.client import RegistryClient
-from cxreval.datasets.benchmark import MOST_REPLICATES, BenchmarkSpec, load_spec
+from cxreval.datasets.benchmark import MOST_REPLICATES, BenchmarkSpec
+from cxreval.datasets.benchmark_file import load_spec
 from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import MalformedField
 from cxreval.files import MAX_FILE_BYTES
@@ -56,6 +57,7 @@ from tests.support.registry import (
     sqlite_url,
     upload_messages,
 )
+from tests.support.waiting import wait_for
 
 ARTIFACT = bytes(range(256)) * 8192  # 2 MiB: two chunks
 MISSING = "benchmarks/missing"
@@ -448,13 +450,6 @@ def unfinished(running: Running) -> list[Path]:
         for file in (running.directory / "artifacts" / "uploads").iterdir()
         if file.stat().st_size
     ]
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 # --- artifacts ------------------------------------------------------------------------------------

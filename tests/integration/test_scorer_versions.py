@@ -12,8 +12,9 @@ from alembic import command
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cxreval.audit.receipts import Signer
-from cxreval.datasets import benchmark as benchmark_module
-from cxreval.datasets.benchmark import BenchmarkSpec, load_spec, packaged_names, ranked_by
+from cxreval.datasets import benchmark_file
+from cxreval.datasets.benchmark import BenchmarkSpec, ranked_by
+from cxreval.datasets.benchmark_file import load_spec, packaged_names
 from cxreval.errors import ReportMismatch
 from cxreval.metrics.registry import METRICS, Direction, Metric
 from cxreval.metrics.scorers import SCORERS, Scorer
@@ -172,7 +173,7 @@ def test_a_registry_without_the_scorer_still_reads_the_benchmark(
 def test_the_packaged_benchmarks_are_all_created(database: Database) -> None:
     assert packaged_names() == [NIH.benchmark]
     assert Benchmarks(database, now).get(NIH).spec == load_spec(NIH.benchmark)
-    assert benchmark_module.load_spec("").name == NIH.benchmark
+    assert benchmark_file.load_spec("").name == NIH.benchmark
 
 
 def test_the_way_back_refuses_rules_that_the_earlier_schema_cannot_hold(database: Database) -> None:

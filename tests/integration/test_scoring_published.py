@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cxreval.client import Predictions, ScoringClient
-from cxreval.datasets.benchmark import load_spec
+from cxreval.datasets.benchmark_file import load_spec
 from cxreval.datasets.truth import load_truth
 from cxreval.metrics.ranking import Entry, compare
 from tests.support.scoring import describe, scoring_service, serialised

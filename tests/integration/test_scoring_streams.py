@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from cxreval.api.scoring.v1 import scoring_service_pb2, scoring_service_pb2_grpc
 from cxreval.client import Predictions, ScoringClient
-from cxreval.datasets.benchmark import load_spec
+from cxreval.datasets.benchmark_file import load_spec
 from cxreval.datasets.nih import FINDINGS
 from cxreval.datasets.truth import Truth, load_truth
 from cxreval.errors import (

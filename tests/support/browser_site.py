@@ -23,6 +23,9 @@ from tests.support.registry import registry_service
 CLAIMS = "nih-chestxray14"
 """The benchmark of a new registry, with four claims."""
 
+DRAWN = {"large": 200, "four": 4, "two": 2}
+"""Boards that no registry holds, with their number of rows."""
+
 
 @contextmanager
 def site(directory: Path, shared: Path) -> Iterator[tuple[str, SiteData, dict[str, str]]]:
@@ -34,7 +37,8 @@ def site(directory: Path, shared: Path) -> Iterator[tuple[str, SiteData, dict[st
         real = real_board.fill(client, directory, shared)
         hostile = Filled(directory, service.address, client).names
         data = filled_registry.read(service.address, Store(directory / "page"))
-    data = replace(data, boards={**data.boards, "large": large_board("large", 200)})
+    drawn = {name: large_board(name, rows) for name, rows in DRAWN.items()}
+    data = replace(data, boards={**data.boards, **drawn})
     with served(data) as address:
         yield address, data, addresses(data, real, hostile)
 
@@ -71,6 +75,8 @@ def addresses(data: SiteData, real: dict[str, str], hostile: dict[str, str]) -> 
         "hostile-withdrawn": submission_address(hostile["gone"]),
         "hostile-undefined": submission_address(hostile["alone"]),
         "large": board_address("large", column=["Hernia", "brier"]),
+        "four-rows": board_address("four"),
+        "two-rows": board_address("two"),
         "one-row": board_address("undefined"),
         "no-rows": board_address("empty"),
     }

@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 
 from cxreval.cli import app
 from cxreval.client import SubmissionStatus
-from cxreval.datasets.benchmark import load_spec
+from cxreval.datasets.benchmark_file import load_spec
 from cxreval.datasets.nih import FINDINGS
 from cxreval.evaluation.driver import local_benchmarks
 from cxreval.imaging.decode import decode

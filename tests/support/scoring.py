@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from cxreval.datasets.benchmark import SLICES, SPEC_FILE, BenchmarkSpec, list_sha256, ranked_by
+from cxreval.datasets.benchmark import SLICES, BenchmarkSpec, list_sha256, ranked_by
+from cxreval.datasets.benchmark_file import SPEC_FILE
 from cxreval.datasets.nih import FINDINGS
 from cxreval.metrics.report import Report
 from cxreval.wire import reports

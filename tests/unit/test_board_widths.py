@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,12 +15,23 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from cxreval.audit.chain import Head
-from cxreval.cli import board_output, output, score_output
+from cxreval.cli import board_output, comparison_output, output, score_output
 from cxreval.cli.columns import LEFT_TO_RIGHT_MARK, Column, as_name, fitting
-from cxreval.client import Board, Kind, LeaderboardEntry, RankSpread, SourceKind, Tier
+from cxreval.client import (
+    Board,
+    EntryComparison,
+    Kind,
+    LeaderboardEntry,
+    RankSpread,
+    SourceKind,
+    Tier,
+)
 from cxreval.fields import printable
+from cxreval.metrics.finding_comparison import FindingComparison
+from cxreval.metrics.ranking import Comparison
 from cxreval.metrics.report import (
     FINDING_UNDEFINED,
+    NOT_COVERED,
     REPLICATES_UNDEFINED,
     Interval,
     MetricValue,
@@ -107,11 +120,39 @@ def test_why_an_interval_or_a_rank_is_absent_stands_beside_it(
     text = "\n".join(lines)
     assert [line.split()[-2:] for line in lines if " Few " in line] == [["81.23", "1-12"]]
     assert "too few patients: no interval, more than 1 % of the resamples have no value." in text
-    assert "a finding is undefined: undefined, because a finding is." in text
+    assert "a finding is undefined: undefined, a finding has no value." in text
     assert "not of today: undefined, not of today." in text
-    assert "- as a rank: because a finding is." in text
+    assert "- as a rank: a finding has no value." in text
     claim = "\n".join(printed(monkeypatch, 80, row("Claim", tier=Tier.CLAIMED, interval=None)))
     assert "no interval" not in claim
+
+
+@pytest.mark.parametrize("rows", [2, 3])
+def test_a_comparison_by_finding_keeps_finding_difference_and_verdict_on_80_columns(
+    monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    names = {f"benchmarks/widths/submissions/{number}": MODELS["long"] for number in range(rows)}
+    different = Comparison(*list(names)[:2], 0.125, 0.1, 0.15, 0.0001, 0.0002)
+    findings = [
+        FindingComparison(finding, first, second, replace(different, first=first, second=second))
+        for finding in ("Pleural_Thickening", "A finding with a long name of words")
+        for first, second in itertools.combinations(names, 2)
+    ]
+    findings[-1] = replace(findings[-1], comparison=None, undefined_reason=NOT_COVERED)
+    written = io.StringIO()
+    monkeypatch.setattr(output.console, "_file", written)
+    monkeypatch.setattr(output.console, "_width", 80)
+    comparison = EntryComparison((), {}, 0, tuple(findings))  # of rows without a mean
+    comparison_output.print_comparison(SPEC, names, comparison)
+    lines = written.getvalue().splitlines()[rows:]  # after the names, which are never wrapped
+    assert max(map(cell_len, lines)) <= 80
+    shown = [line.split() for line in lines if line.split()[-1:] in (["yes"], ["-"])]
+    assert len(shown) == len(findings)
+    pair = ["1", "-", "2"] if rows > 2 else []
+    assert shown[0] == [
+        "Pleural_Thickening", *pair, "+12.50", "+10.00", "to", "+15.00", "<0.001", "yes",
+    ]  # fmt: skip
+    assert "not covered: no comparison, not covered by the model." in "\n".join(lines)
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])

@@ -2,20 +2,24 @@
 
 import dataclasses
 
+import imagecodecs
+import numpy as np
 import pytest
 
-from cxreval.datasets.benchmark import (
+from cxreval.cli.dataset import _read_image
+from cxreval.datasets.benchmark import read_list
+from cxreval.datasets.benchmark_file import (
     MAX_SPEC_BYTES,
     SPEC_FILE,
     load_spec,
     parse_spec,
-    read_list,
     read_spec,
 )
 from cxreval.datasets.nih import FINDINGS
 from cxreval.datasets.truth import load_truth
 from cxreval.datasets.verify import verify
 from cxreval.errors import DatasetInvalid
+from tests.support import image_kinds
 from tests.support.inference import png
 from tests.support.scoring import HEADER, describe, small_table
 
@@ -54,8 +58,31 @@ def test_verify_names_each_file_that_is_missing_or_cut_short(data):
     (directory / "images" / IMAGES[3]).write_bytes(b"")
     assert problems(spec, directory)["images"] == (
         f"1 of 4 images are missing: {IMAGES[1]}",
-        f"2 images are not complete PNG, JPEG or DICOM: {IMAGES[2]}, {IMAGES[3]}",
+        f"{IMAGES[2]}: no complete PNG, JPEG or DICOM",
+        f"{IMAGES[3]}: no complete PNG, JPEG or DICOM",
     )
+
+
+def test_verify_names_each_image_that_cannot_be_scored_and_those_of_one_gray(data):
+    directory, spec = data
+    for image, content in zip(
+        IMAGES,
+        (
+            image_kinds.jpeg((0xE1, b"Exif\0\0" + image_kinds.exif(6))),
+            image_kinds.PNG[:-20],
+            imagecodecs.png_encode(np.full((9, 9), 255, np.uint8)),
+            image_kinds.PNG,
+        ),
+        strict=True,
+    ):
+        (directory / "images" / image).write_bytes(content)
+
+    checks = {check.name: check for check in verify(spec, directory, read=_read_image)}
+
+    first, second = checks["images"].problems
+    assert first.startswith(f"{IMAGES[0]}: a viewer shows this image otherwise")
+    assert second.startswith(f"{IMAGES[1]}: image is unreadable")
+    assert checks["images"].warnings == (f"1 of 4 images have one gray only: {IMAGES[2]}",)
 
 
 def test_a_data_set_without_images_is_complete_for_tables_of_predictions(data):

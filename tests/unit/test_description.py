@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cxreval.datasets.benchmark import SPEC_FILE, image_list, load_spec
+from cxreval.datasets.benchmark import image_list
+from cxreval.datasets.benchmark_file import SPEC_FILE, load_spec
 from cxreval.datasets.description import LIST_FILE, Choices, describe, write
 from cxreval.datasets.label_rules import LabelPolicy
 from cxreval.datasets.labels import load_cohort

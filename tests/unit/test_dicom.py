@@ -394,10 +394,6 @@ BAD: dict[str, tuple[bytes, str]] = {
         dicom(GRAY12, syntax=uid.JPEG2000, code=JPEG12, stored=12),
         "no JPEG 2000",
     ),
-    "deflated": (
-        (SAMPLES / "image_dfl.dcm").read_bytes(),
-        "transfer syntax 1.2.840.10008.1.2.1.99",
-    ),
     "no pixels": ((SAMPLES / "rtplan.dcm").read_bytes(), "not gray"),
     "window of no width": (dicom(GRAY8, WindowCenter=1, WindowWidth=0), "width 0"),
     "unknown function": (

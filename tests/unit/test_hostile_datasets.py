@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cxreval.audit.receipts import MAX_BYTES, Receipt
-from cxreval.datasets.benchmark import parse_spec, read_list, read_spec
+from cxreval.datasets.benchmark import read_list
+from cxreval.datasets.benchmark_file import parse_spec, read_spec
 from cxreval.datasets.dataset_files import csv_rows, read_limited
 from cxreval.errors import DatasetInvalid, ReceiptInvalid
 

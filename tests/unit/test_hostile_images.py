@@ -192,10 +192,15 @@ def inflating(kind: bytes) -> Callable[[], bytes]:
     return with_chunks(kind, start + ZEROS, 3000)
 
 
+HOSTILE["PNG, color profiles that inflate to 24 GB"] = (inflating(b"iCCP"), "metadata take more")
+HOSTILE["PNG, XMP that inflates to 24 GB"] = (
+    with_chunks(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + ZEROS, 3000),
+    "metadata take more",
+)
+
 HARMLESS: dict[str, Callable[[], bytes]] = {
     "PNG, zTXt": inflating(b"zTXt"),
     "PNG, iTXt": inflating(b"iTXt"),
-    "PNG, iCCP": inflating(b"iCCP"),
     "JPEG, endless marker": endless_marker,
 }
 

@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ from services.inference.preprocessing import Preprocessor
 from tests.support import hostile_decoder
 from tests.support.inference import png
 from tests.support.processes import REPOSITORY, descendants, is_running
+from tests.support.waiting import wait_for
 from tests.unit.test_dicom import GRAY12, dicom
 
 Tensors = dict[Preprocessing, np.ndarray]
@@ -110,13 +111,6 @@ def decoders() -> list[int]:
     """Returns the processes that decode images, each the innermost of its sandbox."""
     commands = descendants(os.getpid()).items()
     return [pid for pid, command in commands if "decoder" in command and not descendants(pid)]
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.01)
 
 
 async def apply(

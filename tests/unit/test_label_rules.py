@@ -4,7 +4,8 @@ from dataclasses import fields, replace
 
 import pytest
 
-from cxreval.datasets.benchmark import parse_spec, spec_from_fields, spec_problem
+from cxreval.datasets.benchmark import spec_problem
+from cxreval.datasets.benchmark_file import parse_spec, spec_from_fields
 from cxreval.datasets.label_rules import LabelPolicy, LabelRules
 from cxreval.errors import DatasetInvalid
 from cxreval.wire import benchmarks

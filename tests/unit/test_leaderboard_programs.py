@@ -22,6 +22,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from cxreval.records import Change
+from services.leaderboard import site
 from services.leaderboard.problems import TooLarge
 from services.leaderboard.programs.citation import latex
 from services.leaderboard.programs.feed import MAX_ENTRIES, board_feed
@@ -251,6 +252,48 @@ def test_a_wrong_method_is_a_problem_document_too(visitor: TestClient) -> None:
     assert answer.json()["reason"] == "NOT_ALLOWED"
 
 
+@pytest.mark.parametrize("path", ["/api/v1/benchmarks", "/api/nowhere", "/b/hostile"])
+def test_a_query_that_is_too_long_is_a_problem_document_below_api_and_else_a_page(
+    visitor: TestClient, path: str
+) -> None:
+    answer = visitor.get(f"{path}?x={'y' * 2001}")
+    assert answer.status_code == 400
+    assert "more than 2,000 characters" in answer.text
+    if path.startswith("/api/"):
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["reason"] == "QUERY_TOO_LONG"
+    else:
+        assert answer.headers["content-type"].startswith("text/html")
+
+
+@pytest.mark.parametrize("path", ["/api/v1/benchmarks", "/b/hostile"])
+def test_too_many_waiting_visitors_get_a_problem_document_below_api_and_else_a_page(
+    visitor: TestClient, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(site, "MAX_WAITING", 0)
+    answer = visitor.get(f"{path}?as_of=2026-01-07")
+    assert answer.status_code == 503
+    if path.startswith("/api/"):
+        assert answer.json()["reason"] == "BUSY"
+    else:
+        assert "Too many requests at once" in answer.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/feed.atom", "/b/hostile/feed.atom", "/sitemap.xml", f"/b/hostile/m/{BEST}/receipt.json",
+    ],
+)  # fmt: skip
+def test_a_file_without_days_names_as_of_as_unknown_in_a_problem_document(
+    visitor: TestClient, path: str
+) -> None:
+    answer = visitor.get(f"{path}?as_of=2026-01-07")
+    assert answer.status_code == 400
+    assert answer.json()["parameter"] == "as_of"
+    assert answer.json()["expected"] == "no parameter"
+
+
 # --- Atom -----------------------------------------------------------------------------------------
 
 
@@ -342,6 +385,23 @@ def test_a_preview_is_a_picture_of_the_size_that_crawlers_expect(
     answer = visitor.get(address)
     assert answer.headers["content-type"] == "image/png"
     assert Image.open(io.BytesIO(answer.content)).size == (1200, 630)
+
+
+def test_badges_and_previews_show_the_board_of_a_day(visitor: TestClient) -> None:
+    def badge(identifier: str, day: object) -> str:
+        answer = visitor.get(f"/b/hostile/m/{identifier}/badge.svg?as_of={day}")
+        return "".join(ET.fromstring(answer.content).itertext())
+
+    assert "rank 1 of 2, AUROC × 100 85.00" in badge(WITHDRAWN, EARLIER)  # noqa: RUF001
+    assert "rank 2 of 2" in badge(BEST, EARLIER)
+    assert "no row on 2025-12-31" in badge(BEST, "2025-12-31")
+    pictures = {
+        visitor.get(f"/b/hostile{path}/preview.png{query}").content
+        for path in (f"/m/{BEST}", "")
+        for query in ("", f"?as_of={EARLIER}", "?as_of=2025-12-31")
+    }
+    assert len(pictures) == 5  # today the record's picture is that of its row
+    assert visitor.get(f"/b/hostile/m/{WITHDRAWN}/preview.png?as_of={EARLIER}").status_code == 200
 
 
 def test_a_withdrawn_row_has_no_preview(visitor: TestClient) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxreval.api.registry.v1 import submission_pb2 as pb
-from cxreval.datasets.benchmark import load_spec
+from cxreval.datasets.benchmark_file import load_spec
 from cxreval.errors import CxrevalError
 from cxreval.manifest.document import Document, parse_document
 from cxreval.manifest.model import Ensemble, Kind, Manifest, SubmittedFile

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxreval.errors import ServiceOverloaded
-from services.inference.model_pool import Openings
+from services.inference.openings import Openings
 
 GIB = 1 << 30
 

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cxreval.datasets.benchmark import image_list, load_spec, read_list
+from cxreval.datasets.benchmark import image_list, read_list
+from cxreval.datasets.benchmark_file import load_spec
 from cxreval.datasets.nih import FINDINGS
 from cxreval.datasets.phantom import (
     TEST_FRACTION,

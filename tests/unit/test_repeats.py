@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cxreval.datasets.benchmark import load_spec
+from cxreval.datasets.benchmark_file import load_spec
 from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import (
     InvalidProbability,

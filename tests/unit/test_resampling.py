@@ -11,7 +11,9 @@ from scipy import ndimage
 from cxreval.errors import ImageTooLarge
 from cxreval.imaging import kernels
 from cxreval.imaging.fixed_point import PRECISION_BITS, FixedPoint, fixed_point
-from cxreval.imaging.resample import Axis, resampling
+from cxreval.imaging.resample import Axis, resampling, wanted_taps
+from cxreval.imaging.resize import resizer
+from cxreval.preprocessing import Interpolation, Library, Resize, ResizeTo
 
 XRV = kernels.scikit_image(1, antialias=True, mirrored=False)
 TAPS = {
@@ -97,6 +99,27 @@ def test_fixed_point_equals_sums_of_whole_numbers(
     np.testing.assert_array_equal(matrix.across(image), expected)
     rows = np.ascontiguousarray(image.T)[matrix.matrix.needed]
     np.testing.assert_array_equal(matrix.down(rows), expected.T)
+
+
+@settings(max_examples=40)
+@given(
+    shape=st.tuples(st.integers(1, 200), st.integers(1, 200)),
+    size=st.tuples(st.integers(16, 100), st.integers(16, 100)),
+    levels=st.sampled_from([(0, 256), (0, 2), (254, 256)]),
+)
+def test_opencvs_bilinear_equals_sums_of_whole_numbers(
+    shape: tuple[int, int], size: tuple[int, int], levels: tuple[int, int]
+) -> None:
+    image = np.random.default_rng(shape).integers(*levels, shape, dtype=np.uint8)
+    down, across = (Axis(*sides, (0,), sides[1]) for sides in zip(shape, size, strict=True))
+    taps = kernels.opencv(kernels.triangle, 1)
+    rows, row_weights = (part.astype(np.int64) for part in wanted_taps(taps, down))
+    columns, column_weights = (part.astype(np.int64) for part in wanted_taps(taps, across))
+    first = (image[:, columns] * column_weights).sum(axis=2) >> 4
+    expected = ((first[rows] * row_weights[:, :, np.newaxis] >> 16).sum(axis=1) + 2) >> 2
+    resize = Resize(ResizeTo.EXACT, size, Interpolation.BILINEAR, None, Library.OPENCV)
+    for channel in (image, np.repeat(image, 3).reshape(*shape, 3)[:, :, 1]):  # whole, and a view
+        np.testing.assert_array_equal(resizer(resize)(channel, down, across), expected)
 
 
 @pytest.mark.parametrize("name", TAPS)

@@ -6,16 +6,8 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from cxreval.datasets.benchmark import (
-    SLICES,
-    BenchmarkMetric,
-    load_spec,
-    packaged_names,
-    parse_spec,
-    ranked_by,
-    spec_from_fields,
-    spec_problem,
-)
+from cxreval.datasets.benchmark import SLICES, BenchmarkMetric, ranked_by, spec_problem
+from cxreval.datasets.benchmark_file import load_spec, packaged_names, parse_spec, spec_from_fields
 from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import DatasetInvalid
 from cxreval.metrics.cohort import MAX_SLICES, Cohort, Slice

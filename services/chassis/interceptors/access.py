@@ -19,8 +19,9 @@ from cxreval.errors import CertificateNotAllowed, CxrevalError, KeyMissing, KeyU
 from cxreval.records import Role
 from services.chassis.interceptors.call import Call, certificate_names
 from services.chassis.principal import EVERYBODY, Principal, enter
+from services.chassis.reflection import V1, V1ALPHA
 
-OPEN_SERVICES = frozenset({"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"})
+OPEN_SERVICES = frozenset({"grpc.health.v1.Health", V1, V1ALPHA})
 FOREIGN_SERVICES = {"inference.GRPCInferenceService": frozenset({Role.WORKER})}
 
 HEADER = "authorization"

@@ -10,10 +10,10 @@ from types import TracebackType
 import grpc
 
 from cxreval.wire import request_id
+from services.chassis.interceptors.access import OPEN_SERVICES
 from services.chassis.interceptors.call import Call
 
 _log = logging.getLogger("access")
-_QUIET = frozenset({"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"})
 _QUIET_WHEN_OK = frozenset({"ModelInfer"})  # thousands per second; metrics count them
 
 
@@ -39,7 +39,7 @@ class Logged(AbstractContextManager[None]):
         trace: TracebackType | None,
     ) -> None:
         call = self._call
-        quiet = call.service in _QUIET or (
+        quiet = call.service in OPEN_SERVICES or (
             call.method in _QUIET_WHEN_OK and call.code is grpc.StatusCode.OK
         )
         level = logging.DEBUG if quiet else logging.INFO

@@ -19,13 +19,13 @@ from services.leaderboard.charts.differences import Difference
 from services.leaderboard.charts.ranks import RankShares
 from services.leaderboard.charts.scales import Estimate, Measure
 from services.leaderboard.data import BoardData
-from services.leaderboard.figures import measure_of, rank_texts, why
+from services.leaderboard.figures import measure_of, rank_texts
 from services.leaderboard.lookup import find_board, find_submission, row_of
 from services.leaderboard.pages.parts import Drawn, part_of, parts_of
 from services.leaderboard.parameters import Given, Parameters
 from services.leaderboard.problems import BadParameter, BeingRead
 from services.leaderboard.site import Content, SiteData
-from services.leaderboard.templates import page
+from services.leaderboard.templates import page, why
 
 FEWEST, MOST = 2, 6
 CHOICES = 100

@@ -1,4 +1,4 @@
-"""The heat map of a benchmark: every row by every finding."""
+"""The heat map of a benchmark: every row by every finding, and the claimed figures of findings."""
 
 from __future__ import annotations
 
@@ -77,6 +77,7 @@ def findings(data: SiteData, path: dict[str, str], given: Given) -> Content:
         spec=spec,
         measure=measure,
         lines=lines,
+        claims=_claims(board, measure)[:size] if number == 1 else [],
         rows=len(entries),
         columns=spec.findings,
         show=show,
@@ -87,6 +88,20 @@ def findings(data: SiteData, path: dict[str, str], given: Given) -> Content:
         legend=shades.legend(drawn),
         address=lambda **changes: address(view | changes),
     )
+
+
+def _claims(board: BoardData, measure: Measure) -> list[Line]:
+    """Returns the claims that state a figure of a finding, by rank, without shades."""
+    ranks = rank_texts(board.entries)
+    lines = []
+    for entry in board.claims:
+        figures = board.figures.get(entry.submission, {})
+        keys = [figure_key(board.spec.ranking_metric, name) for name in ("", *board.spec.findings)]
+        values = [figures[key].value if key in figures else None for key in keys]
+        if any(value is not None for value in values[1:]):
+            cells = [_cell(value, "value", measure, None) for value in values]
+            lines.append(Line(entry, ranks[entry.submission], cells))
+    return lines
 
 
 def _column(board: BoardData, finding: str, show: str, measure: Measure) -> Mapping[str, float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from cxreval.audit.chain import AuditEvent
-from cxreval.records import Change
+from cxreval.records import CORRECTED_FIELDS, Change
 from services.leaderboard.charts import svg, timeline
 from services.leaderboard.data import CORRECTIONS, event_time
 
@@ -27,9 +27,6 @@ _NAMES: Mapping[str, str] = {
     Change.REPRODUCED: "reproduced",
     Change.NOT_REPRODUCED: "their script differed",
 }
-_CORRECTED = ("model", "organisation", "open_source", "source_url")
-"""What a correction may change; its event has the new values."""
-
 _SHOWN = 100
 """Events in the table; of more, the latest."""
 
@@ -66,7 +63,7 @@ def _event(event: AuditEvent) -> timeline.Event:
     if event.change == Change.CORRECTED:
         notes += [
             f"{field.replace('_', ' ')}: {event.details[field]}"
-            for field in _CORRECTED
+            for field in CORRECTED_FIELDS
             if field in event.details
         ]
     return timeline.Event(

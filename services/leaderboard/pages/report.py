@@ -17,7 +17,8 @@ from services.leaderboard.charts.scales import Estimate
 from services.leaderboard.charts.slices import Slice
 from services.leaderboard.charts.svg import Table
 from services.leaderboard.data import BoardData, figure_key, figure_parts
-from services.leaderboard.figures import estimate_of, estimate_of_value, measure_of, why
+from services.leaderboard.figures import estimate_of, estimate_of_value, measure_of
+from services.leaderboard.templates import why
 
 _POINTS = 1000
 """Least number of points of a precision-recall curve before it is thinned."""

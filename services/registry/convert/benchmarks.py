@@ -5,7 +5,8 @@ from __future__ import annotations
 from operator import attrgetter
 
 from cxreval.api.registry.v1 import benchmark_service_pb2 as pb
-from cxreval.datasets.benchmark import BenchmarkSpec, field_text, spec_problem
+from cxreval.datasets.benchmark import BenchmarkSpec, spec_problem
+from cxreval.datasets.benchmark_file import field_text
 from cxreval.fields import check_https_url, check_text, field_error, require
 from cxreval.records import BenchmarkCard
 from cxreval.resource_names import BenchmarkName

@@ -7,14 +7,14 @@ from typing import Any
 
 from cxreval.fields import check_https_url, check_text, require
 from cxreval.manifest.model import MAX_NAME_CHARACTERS
+from cxreval.records import CORRECTED_FIELDS
 
-FIELDS = ("model", "organisation", "open_source", "source_url")
 _TEXT = {True: "true", False: "false"}
 
 
 def check_correction(values: Mapping[str, Any]) -> None:
-    """Checks the new values for some of `FIELDS`. Raises `MissingField`, `MalformedField`."""
-    require("correction", values, f"at least one of {', '.join(FIELDS)}")
+    """Checks the new values of some fields. Raises `MissingField`, `MalformedField`."""
+    require("correction", values, f"at least one of {', '.join(CORRECTED_FIELDS)}")
     for field in ("model", "organisation"):
         if field in values:
             check_text(f"correction.{field}", values[field], MAX_NAME_CHARACTERS)
@@ -30,7 +30,7 @@ def details(values: Mapping[str, Any]) -> dict[str, str]:
 
 def correction(stored: Mapping[str, str]) -> dict[str, Any]:
     """Returns the corrected values in the details of an event; ignores other details."""
-    values: dict[str, Any] = {field: stored[field] for field in FIELDS if field in stored}
+    values: dict[str, Any] = {field: stored[field] for field in CORRECTED_FIELDS if field in stored}
     if "open_source" in values:
         values["open_source"] = values["open_source"] == _TEXT[True]
     return values

@@ -13,7 +13,7 @@ import numpy as np
 
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.errors import CxrevalError, ReportMismatch
-from cxreval.fields import SHA256, SHA256_FORM, field_error
+from cxreval.fields import SHA256, SHA256_FORM, field_error, is_printable
 from cxreval.metrics.calibration import BINS
 from cxreval.metrics.cohort import MAX_SLICE_CHARACTERS
 from cxreval.metrics.curves import Reliability, RocCurve
@@ -112,7 +112,7 @@ def _check_coverage(
 def _check_slices(names: Sequence[str], dimensions: Sequence[str]) -> None:
     for name in names:
         dimension, _, value = name.partition("=")
-        if len(name) > MAX_SLICE_CHARACTERS or not (value and value.isprintable()):
+        if len(name) > MAX_SLICE_CHARACTERS or not (value and is_printable(value)):
             expected = f"dimension=value of at most {MAX_SLICE_CHARACTERS} characters"
             raise _mismatch("metrics.slice", name, expected)
         if dimension not in dimensions:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -16,9 +18,12 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
-from cxreval.errors import CxrevalError, DatabaseDamaged, ServiceUnavailable, StorageFull
+from cxreval.errors import CxrevalError, DatabaseDamaged, ServiceUnavailable
 from cxreval.extras import require_extra
+from cxreval.files import no_space_left
 from cxreval.records import EvaluationState, SubmissionState
+from services.chassis.config import ConfigError
+from services.registry.store.disk import is_full
 from services.registry.store.models import Base, EvaluationRow, SubmissionRow
 
 _log = logging.getLogger(__name__)
@@ -36,7 +41,9 @@ _TROUBLE_SECONDS = 5.0
 # Primary result codes of SQLite, and SQLSTATEs of PostgreSQL.
 _DAMAGED = frozenset({11, 26, "XX001", "XX002"})  # CORRUPT, NOTADB
 _FULL = frozenset({13, "53100"})
-_FAILING = frozenset({10, "58030"})  # IOERR
+_FAILING = frozenset({8, 10, 14, "58030"})  # READONLY, IOERR, CANTOPEN
+
+_SQLITE_HEADER = b"SQLite format 3\0"
 
 
 class Database:
@@ -160,9 +167,8 @@ class Database:
         if code in _DAMAGED or str(cause).startswith("Could not decode to UTF-8"):
             self._mark_damaged(str(cause))
             return self.trouble()
-        if code in _FULL:
-            message = "the disk of the registry's database is full; nothing was recorded; "
-            self._keep(StorageFull(message + "retry when the operator has made room"))
+        if code in _FULL or self._lacks_room(code, str(cause)):
+            self._keep(no_space_left("the registry's database, and nothing was recorded"))
             return self.trouble()
         if code in _FAILING:
             message = f"the registry's database fails to read or write its files ({cause})"
@@ -172,6 +178,16 @@ class Database:
             # The server is down, a lock timed out, or the pool has no free connection.
             return ServiceUnavailable("the registry's database does not answer; retry later")
         return None
+
+    def _lacks_room(self, code: int | str | None, text: str) -> bool:
+        """Returns whether an error that has another code is that of a full disk.
+
+        SQLite says that it cannot read, write or open a file that it creates beside the database.
+        A PostgreSQL server that ends the connection gives no SQLSTATE.
+        """
+        if not self.embedded:
+            return code is None and os.strerror(errno.ENOSPC) in text
+        return code in _FAILING and is_full(Path(self.file).parent)
 
     def _keep(self, error: CxrevalError) -> None:
         self._troubled = time.monotonic() + _TROUBLE_SECONDS, error
@@ -215,10 +231,31 @@ def insert_missing(session: Session, table: type[Base], rows: Sequence[dict[str,
     )
 
 
+def _check_file(file: Path) -> None:
+    """Creates the directory of an SQLite file. Raises `ConfigError` for what SQLite cannot open."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            return
+        if not file.is_file():
+            kind = "a directory" if file.is_dir() else "no regular file"
+            raise ConfigError(f"database_url names {file}, which is {kind}; expected a file")
+        with file.open("rb") as content:
+            header = content.read(len(_SQLITE_HEADER))
+    except OSError as error:
+        problem = f"database_url names {file}, which cannot be used: {error.strerror}"
+        raise ConfigError(f"{problem}; expected a file that this user may write") from None
+    if header and header != _SQLITE_HEADER:
+        raise ConfigError(
+            f"database_url names {file}, which is no SQLite database, or is damaged; name another "
+            "file, or restore a backup"
+        )
+
+
 def _sqlite(url: str) -> Engine:
     file = make_url(url).database
     if file:
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        _check_file(Path(file))
     engine = create_engine(url, **_QUIET)
 
     @event.listens_for(engine, "connect")

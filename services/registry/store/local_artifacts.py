@@ -210,7 +210,7 @@ def _older(directory: Path, before: datetime) -> Iterator[Path]:
 @contextmanager
 def _usable() -> Iterator[None]:
     """Raises `StorageFull` for a full disk, and `ServiceUnavailable` for another failure of the
-    disk, such as a lost mount. Both are transient."""
+    disk, such as a lost mount."""
     try:
         yield
     except OSError as error:

@@ -11,7 +11,8 @@ from typing import Any, cast, get_args, get_origin, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from cxreval.datasets.benchmark import REPRODUCTION_TOLERANCE, BenchmarkSpec, spec_from_fields
+from cxreval.datasets.benchmark import REPRODUCTION_TOLERANCE, BenchmarkSpec
+from cxreval.datasets.benchmark_file import spec_from_fields
 from cxreval.manifest.model import Kind, Manifest
 from cxreval.metrics.curves import Reliability, RocCurve
 from cxreval.metrics.report import Evidence, Interval, MetricValue, Replicates, Report

@@ -26,6 +26,7 @@ from obstore.store import S3Store
 
 from cxreval.errors import ArtifactNotFound, ArtifactStoreRefused, ServiceUnavailable
 from cxreval.fields import SHA256
+from cxreval.files import no_space_left
 from cxreval.resource_names import ArtifactName
 from services.registry.store.artifacts import UploadKey, busy, check_digest, check_offset, verified
 
@@ -36,6 +37,8 @@ _PART_BYTES = 8 << 20  # of a multipart upload; S3's minimum is 5 MiB
 
 _log = logging.getLogger(__name__)
 _CODE = re.compile(r"<Code>(\w+)</Code>")
+# The code of MinIO, Ceph's, and the text of the others.
+_FULL = re.compile(r"StorageFull|QuotaExceeded|no space left", re.IGNORECASE)
 _RETRIES: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
 
 
@@ -257,14 +260,16 @@ def _in_chunks(answer: obstore.GetResult, chunk_bytes: int) -> Iterator[bytes]:
 
 @contextmanager
 def _answering() -> Iterator[None]:
-    """Raises `ServiceUnavailable` for errors of the store, which are transient: it was writable at
-    the start."""
+    """Raises `StorageFull` for a store without room, and `ServiceUnavailable` for its other errors,
+    which are transient: it was writable at the start."""
     try:
         yield
     except AlreadyExistsError:
         raise
     except BaseError as error:
         _log.error("the artifact store does not answer", exc_info=error)
+        if _FULL.search(str(error)):
+            raise no_space_left("artifacts") from error
         raise ServiceUnavailable(
             "the registry's artifact store does not answer; try again"
         ) from error

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
+from cxreval import version_line
 from cxreval.cli import (
     admin,
     audit,
@@ -23,7 +25,9 @@ from cxreval.cli import (
     worker,
 )
 from cxreval.errors import CxrevalError, KeyMissing, KeyNeedsTls
+from cxreval.extras import HAS_SERVICES, NO_SERVICES
 from cxreval.fields import printable
+from cxreval.files import DISK_FULL
 
 _WHAT_TO_DO = {
     KeyMissing: (
@@ -38,10 +42,17 @@ _WHAT_TO_DO = {
 """Hint printed below an error of this class."""
 
 app = typer.Typer(
+    epilog=None if HAS_SERVICES else NO_SERVICES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(given: bool) -> None:
+    if given:
+        output.console.print(version_line(), soft_wrap=True)
+        raise typer.Exit
 
 
 @app.callback()
@@ -52,6 +63,15 @@ def common(
     tls_key: options.TlsKey = None,
     key_file: options.KeyFile = None,
     trust_network: options.TrustNetwork = False,
+    version: Annotated[  # noqa: ARG001 -- its callback prints
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="print the versions of cxreval and Python, and the platform",
+        ),
+    ] = False,
 ) -> None:
     """Run chest X-ray classifiers on a fixed benchmark and read the ranked board."""
     context.obj = options.Connection(tls_ca, tls_certificate, tls_key, key_file, trust_network)
@@ -80,7 +100,7 @@ app.add_typer(export.app, name="export")
 
 
 def main() -> None:
-    """Runs the command; prints a `CxrevalError` on standard error and exits with status 1."""
+    """Runs the command; prints a `CxrevalError`, or a full disk, and exits with status 1."""
     try:
         app()
     except CxrevalError as error:
@@ -91,6 +111,13 @@ def main() -> None:
             output.errors.print(note, soft_wrap=True)
         if hint := _WHAT_TO_DO.get(type(error)):
             output.errors.print(hint, soft_wrap=True)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        where = f" for {error.filename}" if error.filename else ""
+        message = printable(f"error: no space left on this machine's disk{where}; make room")
+        output.errors.print(message, style="red", soft_wrap=True)
         sys.exit(1)
 
 

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from cxreval.cli import board_output, options, output
+from cxreval.cli import board_output, comparison_output, options, output
 from cxreval.client import Event
-from cxreval.errors import MalformedField
+from cxreval.fields import field_error, read_time
 from cxreval.resource_names import ANY_BENCHMARK, SubmissionName, SubmissionPrefix
 
 
@@ -19,11 +19,12 @@ def leaderboard(
     registry: options.Registry = options.REGISTRY,
     benchmark: options.Benchmark = "",
     as_of: Annotated[
-        datetime | None,
+        str,
         typer.Option(
-            help="show the board of this time, in UTC", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
+            help="show the board of this time, as RFC 3339 writes it and other commands print it; "
+            "a date means the end of that day in UTC"
         ),
-    ] = None,
+    ] = "",
     changes: Annotated[
         bool, typer.Option("--changes", help="list the events that changed the board instead")
     ] = False,
@@ -77,14 +78,20 @@ def _changes(events: list[Event], json: bool) -> None:
         output.print_events(events, named=True)
 
 
-def _past(as_of: datetime) -> datetime:
-    """Returns `as_of` in UTC. Raises `MalformedField` if it lies in the future."""
-    then = as_of.replace(tzinfo=UTC)
-    if then > datetime.now(UTC):
-        expected = "a past time, in UTC"
-        raise MalformedField(
-            f"--as-of is {as_of.isoformat()}; expected {expected}", field="as_of", expected=expected
-        )
+def _past(as_of: str) -> datetime:
+    """Returns the time of `--as-of`; says which it is for a date, whose day may not be over.
+
+    Raises:
+        MalformedField: it is no time, or lies in the future.
+    """
+    then, now = read_time("--as-of", as_of), datetime.now(UTC)
+    is_date = len(as_of) == len("YYYY-MM-DD")
+    if then.date() > now.date() or (then > now and not is_date):
+        raise field_error("--as-of", as_of, "a past time, in UTC")
+    then = min(then, now)
+    if is_date:
+        what = "now, because that day is not over" if then == now else "the end of that day"
+        output.errors.print(f"--as-of {as_of} is {what}: {then.isoformat()}", soft_wrap=True)
     return then
 
 
@@ -97,6 +104,13 @@ def compare(
         ),
     ],
     registry: options.Registry = options.REGISTRY,
+    per_finding: Annotated[
+        bool,
+        typer.Option(
+            "--per-finding",
+            help="compare 2 to 10 submissions by each finding too, also those that lack findings",
+        ),
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Compare rows of one board: paired differences, and how often each row has each rank."""
@@ -104,11 +118,11 @@ def compare(
         benchmark = SubmissionPrefix.parse(submissions[0], "submissions[0]").benchmark
         if benchmark == ANY_BENCHMARK:
             benchmark = SubmissionName.parse(client.get_submission(submissions[0]).name).benchmark
-        comparison = client.compare(benchmark, submissions)
-        names = comparison.rank_frequencies
-        models = {name: client.get_submission(name).manifest.model for name in names}
+        comparison = client.compare(benchmark, submissions, per_finding=per_finding)
+        rows = [client.get_submission(submission) for submission in submissions]
+        models = {row.name: row.manifest.model for row in rows}
         spec = client.get_benchmark(benchmark)
     if json:
         output.print_json({"models": models} | output.fields(comparison))
     else:
-        board_output.print_comparison(spec, models, comparison)
+        comparison_output.print_comparison(spec, models, comparison)

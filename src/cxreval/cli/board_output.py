@@ -1,27 +1,30 @@
-"""Output of boards and of comparisons of their rows."""
+"""Output of boards."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich.text import Text
 
 from cxreval.cli.columns import Column, as_name
 from cxreval.cli.output import (
-    absence,
     console,
     metric_label,
     percent,
     percent_interval,
     print_table,
 )
-from cxreval.client import Board, EntryComparison, Kind, LeaderboardEntry, SotaStep, Tier
+from cxreval.client import Board, Kind, LeaderboardEntry, SotaStep, Tier
 from cxreval.client.evidence_text import agreements
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.metrics.registry import METRICS
-from cxreval.metrics.report import NOT_COVERED
+from cxreval.metrics.report import NOT_COVERED, absence
 
+CLAIMS_RULE = (
+    "Claims have no intervals, so each has its own rank: of equal figures the one with the earlier "
+    "declared date is first, and of equal dates the one that was submitted first."
+)
 _DISPUTED = "disputed; `cxreval submission history` says why"
 
 
@@ -69,13 +72,14 @@ def print_board(
             (entry.spread.undefined_replicates for entry in evidence if entry.spread), default=0
         )
         if left_out:
-            console.print(f"{_left_out(left_out, benchmark)}\n")
+            console.print(f"{left_out_replicates(left_out, benchmark)}\n")
     if evidence:
         _print_rows("Run or scored here", metric, evidence, all_findings)
     else:
         console.print("Nothing has been run or scored here yet.\n")
     if claims:
         title = "Only claimed, never ranked with rows that were run or scored"
+        console.print(f"{CLAIMS_RULE}\n")
         _print_rows(title, metric, claims, all_findings)
     if steps:
         _print_steps(metric_label(metric), steps)
@@ -238,53 +242,9 @@ def _step_date(step: SotaStep) -> str:
     return step.publish_time.date().isoformat()
 
 
-def print_comparison(
-    benchmark: BenchmarkSpec, models: Mapping[str, str], comparison: EntryComparison
-) -> None:
-    """Prints the comparison of rows.
-
-    `models` has the model of each submission, in the order of the comparison.
-    """
-    names = {
-        submission: f"{number} {models[submission]}" for number, submission in enumerate(models, 1)
-    }
-    for submission, text in names.items():
-        console.print(Text(f"{text}: {submission}"), soft_wrap=True)
-    console.print()
-    label = metric_label(benchmark.ranking_metric)
-    title = f"First minus second, {label} 0-100; p after Holm's correction over all pairs"
-    pairs = comparison.pairs
-    columns = [
-        Column("first", [as_name(names[pair.first]) for pair in pairs], wraps_to=10),
-        Column("second", [as_name(names[pair.second]) for pair in pairs], wraps_to=10),
-        Column("difference", [f"{100 * pair.difference:+.2f}" for pair in pairs], right=True),
-        Column(
-            "95 % interval",
-            [f"{100 * pair.low:+.2f} to {100 * pair.high:+.2f}" for pair in pairs],
-            spare=2,
-            right=True,
-        ),
-        Column("p", [_p_value(pair.adjusted_p_value) for pair in pairs], spare=1, right=True),
-        Column("told apart", ["yes" if pair.separable else "no" for pair in pairs]),
-    ]
-    print_table(title, columns)
-    shares = [
-        "  ".join(f"{rank}: {share:.1%}" for rank, share in enumerate(row, 1) if share > 0)
-        for row in comparison.rank_frequencies.values()
-    ]
-    models_column = [as_name(names[submission]) for submission in comparison.rank_frequencies]
-    columns = [Column("model", models_column, 10), Column("rank: share", shares, 10)]
-    print_table("Share of the resamples in which each has which rank", columns)
-    if comparison.undefined_replicates:
-        console.print(_left_out(comparison.undefined_replicates, benchmark))
-
-
-def _left_out(count: int, benchmark: BenchmarkSpec) -> str:
+def left_out_replicates(count: int, benchmark: BenchmarkSpec) -> str:
+    """Returns the sentence about resamples in which every score is undefined."""
     return (
         f"{count} of {benchmark.replicates} resamples are left out of the ranks: every score is "
         "undefined there."
     )
-
-
-def _p_value(value: float) -> str:
-    return "<0.001" if value < 0.001 else f"{value:.3f}"

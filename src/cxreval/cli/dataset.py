@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,12 +12,15 @@ from rich.text import Text
 
 from cxreval.cli import dataset_output, options, output
 from cxreval.datasets import phantom
-from cxreval.datasets.benchmark import BenchmarkSpec, image_list, load_spec
+from cxreval.datasets.benchmark import BenchmarkSpec, image_list
+from cxreval.datasets.benchmark_file import load_spec
 from cxreval.datasets.description import Choices, write
 from cxreval.datasets.description import describe as describe_dataset
 from cxreval.datasets.label_rules import LabelPolicy
 from cxreval.datasets.labels import load_cohort
+from cxreval.datasets.verify import ReadImage
 from cxreval.datasets.verify import verify as verify_dataset
+from cxreval.errors import CxrevalError
 from cxreval.fields import field_error
 from cxreval.metrics.scorers import LATEST_SCORER, SCORERS
 
@@ -63,15 +67,19 @@ def verify(
     benchmark: options.SpecName = "",
     json: options.Json = False,
 ) -> None:
-    """Verify a data set's counts, lists and digests, and its labels as scoring reads them.
+    """Verify a data set's counts, lists and digests, its labels as scoring reads them, its images.
 
-    Names what is missing or differs, and then exits with status 1.
+    Decodes each image if the extra `images` is installed. Names what is missing, differs or cannot
+    be scored, and then exits with status 1.
     """
     spec = load_spec(benchmark, directory)
     with output.progress_bars() as bars:
         task = bars.add_task("images", total=spec.image_count)
         checks = verify_dataset(
-            spec, directory, lambda done, total: bars.update(task, completed=done, total=total)
+            spec,
+            directory,
+            lambda done, total: bars.update(task, completed=done, total=total),
+            _read_image if find_spec("imagecodecs") and find_spec("pydicom") else None,
         )
     if json:
         output.print_json({"benchmark": spec.name, "digest": spec.digest, "checks": checks})
@@ -79,6 +87,22 @@ def verify(
         dataset_output.print_checks(checks)
     if any(check.problems for check in checks):
         raise typer.Exit(1)
+
+
+def _read_image(file: Path) -> ReadImage:
+    """Returns what decoding an image as inference does finds."""
+    from cxreval.imaging.decode import MAX_IMAGE_BYTES, decode  # noqa: PLC0415 -- needs the extra
+
+    try:
+        with file.open("rb") as stream:
+            pixels = decode(stream.read(MAX_IMAGE_BYTES + 1))
+    except OSError as error:
+        return ReadImage(f"cannot be read: {error.strerror}")
+    except MemoryError:
+        return ReadImage("memory does not suffice to decode it")
+    except CxrevalError as error:
+        return ReadImage(error.message)
+    return ReadImage(one_gray=bool((pixels == pixels[:1, :1]).all()))
 
 
 @app.command("describe")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cxreval.cli import options, output
-from cxreval.datasets.benchmark import BenchmarkSpec, load_spec, read_spec
+from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.datasets.benchmark_file import load_spec, read_spec
 from cxreval.errors import CxrevalError, MalformedField
 from cxreval.extras import require_extra
 from cxreval.manifest.document import Document, read_document

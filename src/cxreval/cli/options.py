@@ -14,6 +14,7 @@ import typer
 
 from cxreval.client import ApiKey, RegistryClient, ServiceClient, TlsFiles
 from cxreval.errors import BenchmarkNotFound, CxrevalError, KeyUnreadable, MalformedField
+from cxreval.extras import HAS_SERVICES, NO_SERVICES
 from cxreval.fields import HOST_PORT, field_error
 from cxreval.wire.channel import read_key
 
@@ -170,7 +171,11 @@ def _origin(context: typer.Context, option: str) -> str:
         if context.obj.tls_ca
         else "TLS is off; --tls-ca FILE before the command, or CXREVAL_CLIENT_TLS_CA, turns it on"
     )
-    return f"the address is {origin}; change it with --{option} HOST:PORT or {variable}\n{tls}"
+    services = "" if HAS_SERVICES else f"\n{NO_SERVICES}"
+    return (
+        f"the address is {origin}; change it with --{option} HOST:PORT or {variable}\n{tls}"
+        f"{services}"
+    )
 
 
 def benchmark_name(client: RegistryClient, given: str) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -29,31 +29,9 @@ from cxreval.client import (
 from cxreval.client.evidence_text import agreements
 from cxreval.fields import printable
 from cxreval.metrics.registry import METRICS
-from cxreval.metrics.report import (
-    FINDING_UNDEFINED,
-    NO_LABELS,
-    NOT_COVERED,
-    NOT_RECORDED,
-    NOT_RESAMPLED,
-    ONE_CLASS_ONLY,
-    REPLICATES_UNDEFINED,
-    Interval,
-    MetricValue,
-)
+from cxreval.metrics.report import Interval, MetricValue, absence
 
 _INDENT = "    "
-_ABSENT = {
-    ONE_CLASS_ONLY: ("one class", "only one class is there"),
-    NO_LABELS: ("no labels", "no label is known"),
-    FINDING_UNDEFINED: ("a finding is undefined", "because a finding is"),
-    NOT_COVERED: ("not covered", "not covered by the predictions"),
-    NOT_RECORDED: ("not recorded", "the benchmark records no replicates of the metric"),
-    NOT_RESAMPLED: ("not resampled", "the metric is not resampled"),
-    REPLICATES_UNDEFINED: (
-        "too few patients",
-        "more than 1 % of the resamples have no value",
-    ),
-}
 
 
 class Terminal(Console):
@@ -115,15 +93,6 @@ def progress_bars() -> Progress:
     )
 
 
-def absence(reason: str) -> tuple[str, str]:
-    """Returns why a value or interval is absent: in short, and after `undefined, ` and the like.
-
-    Both are the reason's own name if it is one of a newer version.
-    """
-    words = reason.lower().replace("_", " ")
-    return _ABSENT.get(reason, (words, words))
-
-
 def percent(score: float | None) -> str:
     """Formats a value of 0 to 1 as the board shows it: 0 to 100 with two decimals."""
     return "undefined" if score is None else f"{100 * score:.2f}"
@@ -159,8 +128,8 @@ def print_table(
 
 
 def moment(time: datetime | None) -> str:
-    """Formats a time in UTC, to the second; `never` for None."""
-    return f"{time:%Y-%m-%d %H:%M:%S}" if time else "never"
+    """Formats a time in UTC, to the second, as RFC 3339 does; `never` for None."""
+    return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if time else "never"
 
 
 def retired(retirement: Retirement | None) -> str:

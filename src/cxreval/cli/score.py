@@ -12,7 +12,8 @@ import typer
 from numpy.typing import NDArray
 
 from cxreval.cli import options, output, score_output
-from cxreval.datasets.benchmark import BenchmarkSpec, image_list, list_sha256, load_spec, read_list
+from cxreval.datasets.benchmark import BenchmarkSpec, image_list, list_sha256, read_list
+from cxreval.datasets.benchmark_file import load_spec
 from cxreval.datasets.prediction_file import read_predictions
 from cxreval.datasets.truth import Truth, load_truth, truth_of
 from cxreval.errors import CxrevalError, MissingImages, UnknownImage

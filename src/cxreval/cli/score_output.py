@@ -17,7 +17,7 @@ from cxreval.cli.columns import Column, fitting, left_out_note, table
 from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.metrics.comparison import PairedDifference
 from cxreval.metrics.registry import METRICS, Direction, Metric
-from cxreval.metrics.report import Interval, MetricValue, Report
+from cxreval.metrics.report import Interval, MetricValue, Report, absence
 
 WIDTH = 100
 
@@ -141,9 +141,9 @@ def _notes(score: MetricValue) -> list[str]:
                 f"; over the {score.defined_findings} that have one the mean "
                 f"{METRICS[score.metric].label} is {score.defined_mean:.4f}"
             )
-        return [f"{name}: undefined, {output.absence(score.undefined_reason)[1]}{rest}."]
+        return [f"{name}: undefined, {absence(score.undefined_reason)[1]}{rest}."]
     if score.interval is None:
-        return [f"{name}: no interval, {output.absence(score.interval_undefined_reason)[1]}."]
+        return [f"{name}: no interval, {absence(score.interval_undefined_reason)[1]}."]
     return []
 
 

@@ -149,3 +149,10 @@ def _messages(
             yield artifact_service_pb2.UploadArtifactRequest(chunk=chunk)
             offset += len(chunk)
             progress.on_progress(offset, total)
+
+
+def paths(file: Path | str | Sequence[Path | str] | None) -> list[Path]:
+    """Returns the paths of the file or files of a submission."""
+    if file is None:
+        return []
+    return [Path(file)] if isinstance(file, Path | str) else [Path(item) for item in file]

@@ -64,6 +64,9 @@ class InferenceClient(ServiceClient):
             repeat_tolerance=answer.repeat_tolerance,
             device=answer.device,
             threads=answer.threads,
+            version=answer.version,
+            python=answer.python,
+            platform=answer.platform,
         )
 
     def ready(self, model: str) -> bool:

@@ -324,8 +324,9 @@ class Capabilities:
     """The preprocessing profiles, limits and runtime of an inference service.
 
     `repeat_tolerance`: largest difference that is expected of two answers to one image. `device`:
-    where models run, such as `cpu` or `cuda`; `threads`: those of one run of a model. Empty and 0
-    if the service is too old to state them.
+    where models run, such as `cpu` or `cuda`; `threads`: those of one run of a model. `version`,
+    `python`, `platform`: as `cxreval.build_info`, of the service. Empty and 0 if the service is too
+    old to state them.
     """
 
     profiles: tuple[ProfileInfo, ...]
@@ -337,6 +338,9 @@ class Capabilities:
     repeat_tolerance: float
     device: str = ""
     threads: int = 0
+    version: str = ""
+    python: str = ""
+    platform: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +16,6 @@ from cxreval.api.registry.v1 import (
     benchmark_service_pb2,
     evaluation_service_pb2,
     leaderboard_service_pb2,
-    lifecycle_service_pb2,
     submission_service_pb2,
 )
 from cxreval.bundle import arranged, artifact_sha256, opened
@@ -27,15 +23,15 @@ from cxreval.client import _messages
 from cxreval.client._administration import AdministrationMethods
 from cxreval.client._calls import (
     RETRY_SECONDS,
-    STREAM_SECONDS,
     AsyncServiceClient,
     ServiceClient,
     listing,
     operation,
     pages,
 )
+from cxreval.client._lifecycle import LifecycleMethods
 from cxreval.client._registry_calls import benchmark_name
-from cxreval.client._upload import UploadProgress, upload, with_files
+from cxreval.client._upload import UploadProgress, paths, upload, with_files
 from cxreval.client.models import (
     Board,
     EntryComparison,
@@ -46,7 +42,7 @@ from cxreval.client.models import (
     Submission,
 )
 from cxreval.datasets.benchmark import BenchmarkSpec
-from cxreval.errors import CxrevalError, DeadlineExceeded, DigestMismatch, ReportNotFound
+from cxreval.errors import DigestMismatch, ReportNotFound
 from cxreval.manifest.model import Kind, Manifest, parts
 from cxreval.metrics.report import Evidence, Report, covered_findings
 from cxreval.records import Part
@@ -57,7 +53,7 @@ from cxreval.wire.channel import ApiKey, TlsFiles
 from cxreval.wire.limits import MAX_PAGE_SIZE
 
 
-class RegistryMethods(AdministrationMethods):
+class RegistryMethods(AdministrationMethods, LifecycleMethods):
     """The methods that `RegistryClient` and `AsyncRegistryClient` share.
 
     A benchmark is named by its identifier (`nih-chestxray14`) or resource name. A submission is
@@ -114,7 +110,7 @@ class RegistryMethods(AdministrationMethods):
         The upload is that of `upload_artifact`. `endpoint_token`: token that is sent to an endpoint
         as `authorization: Bearer`.
         """
-        files = _paths(file)
+        files = paths(file)
         if files:
             manifest = await self._transport.run(with_files, manifest, files)
         methods = RegistryMethods
@@ -163,7 +159,7 @@ class RegistryMethods(AdministrationMethods):
         progress = progress or UploadProgress()
         backoff = Backoff(RetryPolicy(deadline_seconds=retry_seconds), progress.on_failure)
         declared = await self._patiently(submission, backoff)
-        files = arranged(_paths(file), declared.manifest.files)
+        files = arranged(paths(file), declared.manifest.files)
         bundled, expected = bool(declared.manifest.files), declared.manifest.artifact_sha256
         digest = await self._transport.run(artifact_sha256, files, bundled=bundled)
         if digest != expected:
@@ -259,145 +255,6 @@ class RegistryMethods(AdministrationMethods):
         request = artifact_service_pb2.DownloadArtifactRequest(name=str(ArtifactName(sha256)))
         async for answer in self._answers(self._artifacts.DownloadArtifact, request):
             yield answer.chunk
-
-    # --- changes of a submission ------------------------------------------------------------------
-
-    @operation
-    async def cancel(self, submission: str, reason: str, etag: str = "") -> Submission:
-        """Cancels a submission that has no row on the board yet, and returns it.
-
-        With an `etag`, this and the other changes fail with `StaleEtag` if the submission has
-        changed since.
-        """
-        return await self._change("CancelSubmission", submission, reason, etag)
-
-    @operation
-    async def retry(self, submission: str, reason: str, etag: str = "") -> Submission:
-        """Queues a failed or cancelled submission again."""
-        return await self._change("RetrySubmission", submission, reason, etag)
-
-    @operation
-    async def withdraw(self, submission: str, reason: str, etag: str = "") -> Submission:
-        """Removes the row of a submission from the board."""
-        return await self._change("WithdrawSubmission", submission, reason, etag)
-
-    @operation
-    async def reinstate(self, submission: str, reason: str, etag: str = "") -> Submission:
-        """Restores a withdrawn or superseded row."""
-        return await self._change("ReinstateSubmission", submission, reason, etag)
-
-    @operation
-    async def dispute(self, submission: str, reason: str, etag: str = "") -> Submission:
-        """Marks a row as disputed."""
-        return await self._change("DisputeSubmission", submission, reason, etag)
-
-    @operation
-    async def resolve(self, submission: str, reason: str, etag: str = "") -> Submission:
-        """Ends the dispute of a row."""
-        return await self._change("ResolveDispute", submission, reason, etag)
-
-    @operation
-    async def supersede(
-        self, submission: str, successor: str, reason: str, etag: str = ""
-    ) -> Submission:
-        """Replaces the row of a submission by that of its `successor`."""
-        name = await self._full_name(successor)
-        return await self._change("SupersedeSubmission", submission, reason, etag, successor=name)
-
-    @operation
-    async def correct(
-        self, /, submission: str, reason: str, etag: str = "", **values: str | bool
-    ) -> Submission:
-        """Corrects fields of a row: `model`, `organisation`, `open_source` or `source_url`."""
-        fields = lifecycle_service_pb2.Correction(**values)  # type: ignore[arg-type]
-        return await self._change("CorrectSubmission", submission, reason, etag, correction=fields)
-
-    @listing
-    async def watch(
-        self,
-        submission: str,
-        on_failure: Callable[[CxrevalError], None] = lambda _: None,
-        retry_seconds: float = RETRY_SECONDS,
-    ) -> AsyncIterator[Submission]:
-        """Yields a submission now, and after each change or progress until it has ended.
-
-        Errors are retried until `retry_seconds` pass without a response; `on_failure` is called
-        with each error that is retried.
-        """
-        name = await self._full_name(submission)
-        policy = RetryPolicy(deadline_seconds=retry_seconds)
-        async for latest in self._watched(name, Backoff(policy, on_failure), math.inf):
-            yield latest
-
-    @operation
-    async def wait(
-        self,
-        submission: str,
-        timeout: float | None = None,  # noqa: ASYNC109 -- a blocking client needs it
-        on_progress: Callable[[Submission], None] = lambda _: None,
-    ) -> Submission:
-        """Waits until a submission has ended, and returns it: published, failed or cancelled.
-
-        `on_progress` is called with the submission now and after each change or progress.
-
-        Raises:
-            DeadlineExceeded: it has not ended after `timeout` seconds. It goes on; wait again.
-        """
-        end = math.inf if timeout is None else time.monotonic() + timeout
-        name = await self._full_name(submission)
-        backoff = Backoff(RetryPolicy(deadline_seconds=RETRY_SECONDS))
-        async for latest in self._watched(name, backoff, end):
-            on_progress(latest)
-        return latest
-
-    async def _watched(self, name: str, backoff: Backoff, end: float) -> AsyncIterator[Submission]:
-        """Yields a submission until it has ended; see `watch`.
-
-        Raises:
-            DeadlineExceeded: it has not ended at the time `end` of `time.monotonic`.
-        """
-        request = lifecycle_service_pb2.WatchSubmissionRequest(name=name)
-        state = "not known to have ended"
-        while (left := end - time.monotonic()) > 0:
-            seconds = min(left, STREAM_SECONDS)
-            try:
-                async for message in self._answers(
-                    self._lifecycle.WatchSubmission, request, seconds
-                ):
-                    backoff.progressed()
-                    latest = _messages.submission(message)
-                    state = latest.status
-                    yield latest
-            except TRANSIENT as error:  # the call has a deadline; an evaluation may take longer
-                pause = backoff.pause(error)
-                await self._transport.sleep(max(min(pause, end - time.monotonic()), 0))
-            else:
-                return
-        message = f"the time to wait for {name} is over, and it is {state}; wait again"
-        raise DeadlineExceeded(message, name=name, state=state)
-
-    @listing
-    async def submission_events(self, submission: str) -> AsyncIterator[Event]:
-        """Yields the events of a submission, oldest first."""
-        name = await self._full_name(submission)
-        request = lifecycle_service_pb2.ListSubmissionEventsRequest(parent=name)
-        async for event in self._items(
-            self._lifecycle.ListSubmissionEvents, request, "events", _messages.event
-        ):
-            yield event
-
-    async def _change(
-        self, method: str, submission: str, reason: str, etag: str, **more: Any
-    ) -> Submission:
-        """Calls a method of the lifecycle service and returns the submission."""
-        request = getattr(lifecycle_service_pb2, f"{method}Request")(
-            name=await self._full_name(submission),
-            reason=reason,
-            etag=etag,
-            request_id=str(uuid.uuid4()),
-            **more,
-        )
-        return _messages.submission(await self._ask(getattr(self._lifecycle, method), request))
 
     # --- reports and predictions ------------------------------------------------------------------
 
@@ -559,13 +416,6 @@ class RegistryMethods(AdministrationMethods):
         return _messages.entry_comparison(
             await self._ask(self._leaderboard.CompareEntries, request)
         )
-
-
-def _paths(file: Path | str | Sequence[Path | str] | None) -> list[Path]:
-    """Returns the paths of the file or files of a submission."""
-    if file is None:
-        return []
-    return [Path(file)] if isinstance(file, Path | str) else [Path(item) for item in file]
 
 
 class RegistryClient(RegistryMethods, ServiceClient):

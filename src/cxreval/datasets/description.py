@@ -13,14 +13,12 @@ from typing import Any
 from cxreval.datasets.benchmark import (
     DEFAULT_REPLICATES,
     SLICES,
-    SPEC_FILE,
     BenchmarkSpec,
     list_sha256,
-    parse_spec,
     ranked_by,
     read_list,
-    read_spec,
 )
+from cxreval.datasets.benchmark_file import SPEC_FILE, parse_spec, read_spec
 from cxreval.datasets.dataset_files import MAX_TABLE_BYTES, read_limited
 from cxreval.datasets.image_names import find_images, images_root
 from cxreval.datasets.label_rules import LabelRules

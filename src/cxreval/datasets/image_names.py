@@ -23,6 +23,7 @@ IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 
 _PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 _JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_DICOM = (b"DICM", b"\2\0", b"\x08\0")  # without preamble, or only its first elements
 _END_BYTES = 1 << 10  # some writers add zeros or a comment after the end of a JPEG
 
 
@@ -143,4 +144,4 @@ def is_complete_image(file: Path) -> bool:
         return end.endswith(_PNG_END)
     if start.startswith(_JPEG):
         return _JPEG_END in end
-    return start[128:] == b"DICM"
+    return start[128:] == b"DICM" or start.startswith(_DICOM)

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any, cast
 
+from cxreval.fields import is_printable
+
 MAJORITY = "majority"
 """The value of `readers` that takes the vote of all readers of an image."""
 
@@ -176,7 +178,7 @@ def _is_text(value: object, shortest: int) -> bool:
     return (
         isinstance(value, str)
         and shortest <= len(value) <= MAX_COLUMN_CHARACTERS
-        and value.isprintable()
+        and is_printable(value)
     )
 
 

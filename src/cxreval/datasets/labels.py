@@ -22,7 +22,7 @@ from cxreval.datasets.label_rules import LabelRules
 from cxreval.datasets.label_values import PRESENT, UNKNOWN, Labels
 from cxreval.datasets.mistakes import Mistakes
 from cxreval.errors import DatasetInvalid
-from cxreval.fields import shown
+from cxreval.fields import is_printable, shown
 from cxreval.metrics.cohort import MAX_SLICE_CHARACTERS, MAX_SLICES, Cohort, Slice
 
 AGE_BANDS = {
@@ -223,7 +223,7 @@ def _check_slices(parts: Sequence[Slice], file: Path) -> None:
         )
         raise DatasetInvalid(message, file=file, count=len(names), expected=f"at most {MAX_SLICES}")
     for name in names:
-        if len(name) > MAX_SLICE_CHARACTERS or not name.isprintable():
+        if len(name) > MAX_SLICE_CHARACTERS or not is_printable(name):
             expected = f"at most {MAX_SLICE_CHARACTERS} printable characters"
             message = f"{file} has a slice {shown(name)!r}; expected {expected}"
             raise DatasetInvalid(message, file=file, expected=expected)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from cxreval.cores import cores
 from cxreval.datasets.benchmark import BenchmarkSpec, list_sha256, read_list
 from cxreval.datasets.image_names import images_root, is_complete_image
 from cxreval.datasets.labels import (
@@ -17,6 +19,7 @@ from cxreval.datasets.labels import (
 from cxreval.errors import DatasetInvalid
 
 TRAIN_LIST_FILE = "train_val_list.txt"
+_AT_ONCE = 64  # images in the queue of the threads, so that an interruption ends soon
 _NAMED = 10  # names of missing or broken files in a message; the others are counted
 
 
@@ -34,13 +37,25 @@ class Check:
     counts: tuple[FindingCounts, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ReadImage:
+    """What decoding an image found: why it cannot be scored, and whether it is of one gray."""
+
+    problem: str = ""
+    one_gray: bool = False
+
+
 def verify(
-    spec: BenchmarkSpec, directory: Path, progress: Callable[[int, int], None] | None = None
+    spec: BenchmarkSpec,
+    directory: Path,
+    progress: Callable[[int, int], None] | None = None,
+    read: Callable[[Path], ReadImage] | None = None,
 ) -> tuple[Check, ...]:
     """Checks the image list, the label table, the split and the image files of a data set.
 
-    `progress` is called with the number of checked images and their total. A missing label table is
-    no problem, because a worker must not have it; the check says so.
+    `progress` is called with the number of checked images and their total. `read` decodes an image,
+    in several threads at once; without it, only the beginning and the end of each file are checked.
+    A missing label table is no problem, because a worker must not have it; the check says so.
     """
     images, listed = _check_list(spec, directory)
     checks = [
@@ -48,7 +63,7 @@ def verify(
         _check_labels(spec, directory, sorted(images)),
         _check_split(directory, images),
     ]
-    return (*checks, _check_images(images_root(directory), images, progress))
+    return (*checks, _check_images(images_root(directory), images, progress, read))
 
 
 def _check_list(spec: BenchmarkSpec, directory: Path) -> tuple[list[str], Check]:
@@ -108,19 +123,25 @@ def _check_split(directory: Path, images: list[str]) -> Check:
 
 
 def _check_images(
-    directory: Path, images: list[str], progress: Callable[[int, int], None] | None
+    directory: Path,
+    images: list[str],
+    progress: Callable[[int, int], None] | None,
+    read: Callable[[Path], ReadImage] | None,
 ) -> Check:
     """Returns the check that each image file exists and is a complete PNG, JPEG or DICOM file.
 
     Without any image file, predictions can be scored and nothing else, which is no problem.
     """
-    missing, broken = [], []
-    for number, image in enumerate(images, start=1):
-        file = directory / image
-        if not file.is_file():
+    missing: list[str] = []
+    refused: list[str] = []
+    one_gray: list[str] = []
+    for number, (image, state) in enumerate(_states(directory, images, read), start=1):
+        if state is None:
             missing.append(image)
-        elif not is_complete_image(file):
-            broken.append(image)
+        elif state.problem:
+            refused.append(f"{image}: {state.problem}")
+        elif state.one_gray:
+            one_gray.append(image)
         if progress:
             progress(number, len(images))
     if images and len(missing) == len(images):
@@ -128,12 +149,37 @@ def _check_images(
     problems = []
     if missing:
         problems.append(f"{len(missing)} of {len(images)} images are missing: {_some(missing)}")
-    if broken:
-        problems.append(
-            f"{len(broken)} images are not complete PNG, JPEG or DICOM: {_some(broken)}"
-        )
-    present = len(images) - len(missing)
-    return Check("images", f"{directory.name}/: {present} of {len(images)} images", tuple(problems))
+    problems += refused[:_NAMED]
+    if len(refused) > _NAMED:
+        problems.append(f"{len(refused) - _NAMED} more images cannot be scored")
+    summary = f"{directory.name}/: {len(images) - len(missing)} of {len(images)} images"
+    if read is None:
+        summary += "; not decoded, which needs pip install 'cxreval[images]'"
+    warnings = (
+        [f"{len(one_gray)} of {len(images)} images have one gray only: {_some(one_gray)}"]
+        if one_gray
+        else []
+    )
+    return Check("images", summary, tuple(problems), tuple(warnings))
+
+
+def _states(
+    directory: Path, images: list[str], read: Callable[[Path], ReadImage] | None
+) -> Iterator[tuple[str, ReadImage | None]]:
+    """Yields each image with what is known of its file, None if there is none."""
+
+    def state(image: str) -> ReadImage | None:
+        file = directory / image
+        if not file.is_file():
+            return None
+        if read is not None:
+            return read(file)
+        return ReadImage("" if is_complete_image(file) else "no complete PNG, JPEG or DICOM")
+
+    with ThreadPoolExecutor(cores()) as threads:
+        for start in range(0, len(images), _AT_ONCE):
+            some = images[start : start + _AT_ONCE]
+            yield from zip(some, threads.map(state, some), strict=True)
 
 
 def _patient(image: str) -> str:

@@ -30,7 +30,8 @@ from cxreval.client import (
     ScriptRecord,
     WorkerClient,
 )
-from cxreval.datasets.benchmark import BenchmarkSpec, image_list, load_spec
+from cxreval.datasets.benchmark import BenchmarkSpec, image_list
+from cxreval.datasets.benchmark_file import load_spec
 from cxreval.datasets.image_names import images_root
 from cxreval.errors import (
     BenchmarkDigestMismatch,
@@ -48,6 +49,7 @@ from cxreval.evaluation.repeats import check_repeats
 from cxreval.evaluation.resume import RETRY_SECONDS, LeaseKeeper, retry_policy
 from cxreval.evaluation.scripts import ScriptRunFailed, ScriptRunner, ScriptSource
 from cxreval.evaluation.sources import Checkpoint, Rows, Source, Table
+from cxreval.files import DISK_FULL, no_space_left
 from cxreval.manifest.model import CONVERTED
 from cxreval.metrics.predictions import PredictionTable, image_rows
 from cxreval.metrics.report import Report
@@ -164,8 +166,10 @@ class EvaluationDriver:
             raise  # every other evaluation would fail here too
         except CxrevalError as error:
             return self._fail(lease, error, keeper)
-        except Exception:  # noqa: BLE001 -- one bad file must not stop the worker
+        except Exception as error:  # noqa: BLE001 -- one bad file must not stop the worker
             _log.exception("%s failed with an unexpected exception", lease.evaluation)
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
+                return self._fail(lease, no_space_left("the worker's files"), keeper)
             unexpected = WorkerError("the worker hit an unexpected exception; see its log")
             return self._fail(lease, unexpected, keeper)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import cxreval
 from cxreval.client import Kind, Lease
+from cxreval.cores import cores
 
 _CPUINFO = Path("/proc/cpuinfo")
 
@@ -54,7 +55,7 @@ def provenance(lease: Lease, source: Mapping[str, str], timing: Timing) -> dict[
         "attempt": str(lease.attempt),
         "benchmark_digest": lease.benchmark.digest,
         "cpu": _cpu(),
-        "cpu_cores": str(len(os.sched_getaffinity(0))),
+        "cpu_cores": str(cores()),
         "cxreval_version": cxreval.__version__,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "kind": manifest.kind,

@@ -36,10 +36,12 @@ T = TypeVar("T")
 def retry_policy(deadline_seconds: float) -> RetryPolicy:
     """Returns the policy for the steps of an evaluation.
 
-    An unknown model is transient: a restarted inference service has lost its models.
+    An unknown model is transient: a restarted inference service has lost its models. A full disk is
+    retried as well: evaluations that are given back at once would use up their attempts in seconds.
     """
     return RetryPolicy(
         transient=(*TRANSIENT, ModelNotFound),
+        lasting=(),
         initial_pause=0.1,
         deadline_seconds=deadline_seconds,
         from_progress=True,

@@ -8,7 +8,10 @@ complete. So completeness is checked here.
 
 from __future__ import annotations
 
+import re
+
 from cxreval.errors import ImageTooLarge
+from cxreval.imaging.dicom_file import is_dicom
 from cxreval.imaging.image import Image, unreadable
 from cxreval.imaging.jpeg import JPEG_SIGNATURE, decode_jpeg
 from cxreval.imaging.png import PNG_SIGNATURE, decode_png
@@ -19,7 +22,28 @@ MAX_IMAGE_BYTES = 64 * 1024 * 1024
 MAX_IMAGE_PIXELS = 64_000_000
 """Default limit for width times height; a decoded image takes at most eight bytes a pixel."""
 
-REVISION = 2
+_NONE = "neither PNG, JPEG nor DICOM"
+_OTHERS = tuple(
+    (re.compile(start, re.DOTALL), name)
+    for start, name in (
+        (rb"II\*\0|MM\0\*|II\+\0|MM\0\+", "a TIFF file"),
+        (rb"GIF8[79]a", "a GIF file"),
+        (rb"BM.{4}\0\0\0\0", "a BMP file"),
+        (rb"RIFF.{4}WEBP", "a WebP file"),
+        (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "a JPEG 2000 file"),
+        (rb"\xff\x0a|\0\0\0\x0cJXL ", "a JPEG XL file"),
+        (rb".{4}ftyp(?:avif|avis)", "an AVIF file"),
+        (rb".{4}ftyp(?:heic|heix|mif1|msf1)", "a HEIC file"),
+        (rb"\x1f\x8b", "a gzip file"),
+        (rb"PK\x03\x04", "a zip file"),
+        (rb"\x93NUMPY", "a NumPy file"),
+        (rb".{344}(?:n\+1|ni1)\0", "a NIfTI file"),
+        (rb"\s*<(?:!DOCTYPE|html|\?xml|svg)", "a text of HTML or XML"),
+    )
+)
+"""Beginnings of files that people take for images that are read."""
+
+REVISION = 3
 """Increases when the same bytes give other pixels or an error; older cached images are then not
 used."""
 
@@ -49,11 +73,19 @@ def decode(
         return decode_png(data, max_pixels)
     if data.startswith(JPEG_SIGNATURE):
         return decode_jpeg(data, max_pixels)
-    if data[128:132] == b"DICM":
+    if is_dicom(data):
         from cxreval.imaging.dicom import decode_dicom  # noqa: PLC0415 -- only DICOM needs pydicom
 
         return decode_dicom(data, max_pixels)
-    raise unreadable("neither PNG, JPEG nor DICOM" if data else "zero bytes")
+    raise unreadable(_named(data))
+
+
+def _named(data: bytes) -> str:
+    """Returns what bytes are that are no image of these formats."""
+    if not data:
+        return "zero bytes"
+    name = next((name for start, name in _OTHERS if start.match(data)), "")
+    return f"{name}, neither PNG, JPEG nor DICOM; convert it" if name else _NONE
 
 
 def check_bytes(data: bytes, max_bytes: int = MAX_IMAGE_BYTES) -> None:

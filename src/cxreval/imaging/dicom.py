@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -26,12 +27,15 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_fragments, parse_basic_offsets
-from pydicom.filereader import read_dataset, read_preamble
+from pydicom.filereader import read_dataset
+from pydicom.uid import UID
 
 from cxreval.errors import CxrevalError, ImageTooLarge, ImageUnreadable
+from cxreval.imaging.dicom_file import elements_start, has_meta, inflated, is_explicit
 from cxreval.imaging.image import Image, check_pixels, run_codec, unreadable
-from cxreval.imaging.jpeg import LOSSLESS, PLAIN, decode_jpeg
-from cxreval.imaging.jpeg_2000 import check_code_stream
+from cxreval.imaging.jpeg import LOSSLESS, PLAIN, decode_stream
+from cxreval.imaging.jpeg_2000 import check_code_stream, code_stream
+from cxreval.imaging.metadata import changed, check_aspect
 
 # Its log lines and warnings quote the file, which may name a patient.
 logging.getLogger("pydicom").disabled = True
@@ -49,13 +53,17 @@ _COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _MOST_COLOR = 2 / 255  # largest difference between channels that agree: what lossy codecs cause
 _LUT_DESCRIPTOR, _LUT_DATA = 0x00283002, 0x00283006
 _MODALITY_LUT, _VOI_LUT, _PIXEL_DATA = 0x00283000, 0x00283010, 0x7FE00010
+_UNDEFINED_LENGTH = 0xFFFFFFFF
 _TAGS = [
+    0x00181164,  # Imager Pixel Spacing
     0x00280002,  # Samples per Pixel
     0x00280004,  # Photometric Interpretation
     0x00280006,  # Planar Configuration
     0x00280008,  # Number of Frames
     0x00280010,  # Rows
     0x00280011,  # Columns
+    0x00280030,  # Pixel Spacing
+    0x00280034,  # Pixel Aspect Ratio
     0x00280100,  # Bits Allocated
     0x00280101,  # Bits Stored
     0x00280102,  # High Bit
@@ -67,6 +75,9 @@ _TAGS = [
     0x00281056,  # VOI LUT Function
     _MODALITY_LUT,
     _VOI_LUT,
+    0x00700041,  # Image Horizontal Flip
+    0x00700042,  # Image Rotation
+    0x20500020,  # Presentation LUT Shape
     _PIXEL_DATA,
 ]
 
@@ -105,8 +116,9 @@ class _Frame:
 def decode_dicom(data: bytes, max_pixels: int) -> Image:
     """Decodes a DICOM file with one gray frame of 8 to 16 bits; black is 0.
 
-    Transfer syntaxes: uncompressed (implicit, explicit, big endian), RLE, JPEG baseline, extended
-    and lossless, JPEG-LS, JPEG 2000.
+    Transfer syntaxes: uncompressed (implicit, explicit, big endian, deflated), RLE, JPEG baseline,
+    extended and lossless, JPEG-LS, JPEG 2000 and high-throughput JPEG 2000. A file without file
+    meta information is uncompressed, implicit or explicit.
 
     Returns:
         (H, W); uint8 for 8 stored bits, else uint16 over its whole range.
@@ -118,6 +130,7 @@ def decode_dicom(data: bytes, max_pixels: int) -> Image:
         syntax, dataset = _read(data)
         frame = _frame(dataset, little_endian=syntax != _BIG_ENDIAN)
         check_pixels(frame.columns, frame.rows, max_pixels)
+        _check_display(dataset, frame)
         table = _table(dataset, frame)
         codes = _codes(_SYNTAXES[syntax](_pixel_data(dataset), frame), frame)
         if frame.samples == 3:
@@ -127,6 +140,8 @@ def decode_dicom(data: bytes, max_pixels: int) -> Image:
     except Exception as error:  # noqa: BLE001 -- pydicom raises any class; its messages may quote the file
         raise _unreadable(f"does not follow the standard ({type(error).__name__})") from None
     image: Image = table[codes]
+    if image.min() == image.max() and codes.min() != codes.max():
+        raise _unreadable("has one gray only after its window or look-up table; correct these")
     return image
 
 
@@ -154,22 +169,44 @@ def _read(data: bytes) -> tuple[str, Dataset]:
 
     pydicom's own `dcmread` would inflate a deflated file without a limit.
     """
+    start = elements_start(data) or 0
     file = _BoundedReader(data)
-    read_preamble(file, force=False)
-    meta = read_dataset(
-        file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2
-    )
-    syntax = str(meta.get("TransferSyntaxUID", ""))
-    if syntax not in _SYNTAXES:
-        standard = syntax.startswith("1.2.840.10008.1.2") and len(syntax) < 30
-        raise _unreadable(f"of transfer syntax {syntax if standard else 'unknown'}")
+    file.seek(start)
+    bare = not has_meta(data, start)
+    plain = _EXPLICIT if is_explicit(data, start) else _IMPLICIT
+    syntax = plain if bare else _stated_syntax(file)
+    if syntax == _DEFLATED:
+        file = _BoundedReader(inflated(data[file.tell() :]))
     implicit, little_endian = syntax == _IMPLICIT, syntax != _BIG_ENDIAN
     dataset = read_dataset(file, implicit, little_endian, specific_tags=list(_TAGS))
+    if bare and _PIXEL_DATA in dataset and _is_encapsulated(dataset):
+        raise _unreadable(
+            "has compressed pixel data and does not say how: no file meta information"
+        )
     for tag in _TAGS:
         if tag != _PIXEL_DATA:
             sequence = tag in (_MODALITY_LUT, _VOI_LUT)
             _check_length(dataset, tag, _MAX_SEQUENCE_BYTES if sequence else _MAX_VALUE_BYTES)
     return syntax, dataset
+
+
+def _stated_syntax(file: _BoundedReader) -> str:
+    """Returns the transfer syntax in the file meta information at the position of the file."""
+    meta = read_dataset(
+        file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2
+    )
+    syntax = str(meta.get("TransferSyntaxUID", ""))
+    if syntax not in _SYNTAXES:
+        name = UID(syntax).name  # the UID itself, if it is no standard one
+        named = f"{name} ({syntax})" if name != syntax else "unknown"
+        if re.fullmatch(r"1\.2\.840\.10008\.1\.2[.\d]{1,16}", name):
+            named = name
+        raise _unreadable(f"of transfer syntax {named}; convert it to an uncompressed one")
+    return syntax
+
+
+def _is_encapsulated(dataset: Dataset) -> bool:
+    return bool(getattr(dataset.get_item(_PIXEL_DATA), "length", 0) == _UNDEFINED_LENGTH)
 
 
 def _check_length(dataset: Dataset, tag: int, most_bytes: int) -> None:
@@ -308,7 +345,7 @@ def _rle(data: bytes, frame: _Frame) -> Samples:
 def _jpeg(data: bytes, frame: _Frame) -> Samples:
     code = _code_stream(data)
     try:
-        return decode_jpeg(
+        return decode_stream(
             code,
             frame.rows * frame.columns,
             frames=(*PLAIN, LOSSLESS),
@@ -334,7 +371,7 @@ def _jpeg_ls(data: bytes, frame: _Frame) -> Samples:
 
 
 def _jpeg_2000(data: bytes, frame: _Frame) -> Samples:
-    code = _code_stream(data)
+    code = code_stream(_code_stream(data))
     check_code_stream(code, frame.rows, frame.columns, frame.samples)
     return run_codec(imagecodecs.jpeg2k_decode, code, _PIXELS)
 
@@ -347,10 +384,13 @@ def _code_stream(data: bytes) -> bytes:
 
 
 _IMPLICIT = "1.2.840.10008.1.2"
+_EXPLICIT = "1.2.840.10008.1.2.1"
+_DEFLATED = "1.2.840.10008.1.2.1.99"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _SYNTAXES: dict[str, Callable[[bytes, _Frame], Samples]] = {
     _IMPLICIT: _raw,
-    "1.2.840.10008.1.2.1": _raw,
+    _EXPLICIT: _raw,
+    _DEFLATED: _raw,
     _BIG_ENDIAN: _big_endian,
     "1.2.840.10008.1.2.4.50": _jpeg,  # baseline
     "1.2.840.10008.1.2.4.51": _jpeg,  # extended, 12 bits
@@ -360,6 +400,9 @@ _SYNTAXES: dict[str, Callable[[bytes, _Frame], Samples]] = {
     "1.2.840.10008.1.2.4.81": _jpeg_ls,  # near-lossless
     "1.2.840.10008.1.2.4.90": _jpeg_2000,  # lossless
     "1.2.840.10008.1.2.4.91": _jpeg_2000,
+    "1.2.840.10008.1.2.4.201": _jpeg_2000,  # high throughput, lossless
+    "1.2.840.10008.1.2.4.202": _jpeg_2000,  # high throughput, lossless, by resolution
+    "1.2.840.10008.1.2.4.203": _jpeg_2000,  # high throughput
     "1.2.840.10008.1.2.5": _rle,
 }
 
@@ -371,6 +414,30 @@ _CONVERTED = {
 
 
 # --- grayscale ------------------------------------------------------------------------------------
+
+
+def _check_display(dataset: Dataset, frame: _Frame) -> None:
+    """Refuses elements that make a viewer invert, turn, mirror or stretch the image.
+
+    Those that turn it belong to presentation states and not to images.
+    """
+    shape = str(dataset.get("PresentationLUTShape") or "IDENTITY").upper()
+    inverse = shape == "INVERSE" and frame.photometric == "MONOCHROME1"
+    if shape != "IDENTITY" and not inverse:
+        raise changed(
+            "its presentation LUT shape does not fit its photometric interpretation",
+            "IDENTITY, or INVERSE for MONOCHROME1",
+        )
+    flipped = str(dataset.get("ImageHorizontalFlip") or "N").upper() != "N"
+    if flipped or _first(dataset, "ImageRotation"):
+        raise changed(
+            "Image Rotation or Image Horizontal Flip turns it",
+            "pixels stored as they are shown, without these elements",
+        )
+    for element in ("PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing"):
+        sides = dataset.get(element)
+        if sides is not None and not isinstance(sides, (str, int, float)) and len(sides) == 2:
+            check_aspect(float(sides[1]), float(sides[0]))
 
 
 def _table(dataset: Dataset, frame: _Frame) -> Image:

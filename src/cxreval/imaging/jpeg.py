@@ -10,6 +10,7 @@ import imagecodecs
 import numpy as np
 
 from cxreval.imaging.image import Image, check_pixels, run_codec, unreadable
+from cxreval.imaging.metadata import check_jpeg_metadata
 
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 
@@ -34,7 +35,18 @@ _NOISE = bytes((167 * i + 31) % 251 for i in range(64))
 _TAIL = _NOISE + b"".join(bytes((0xFF, 0xD0 + i % 8)) + _NOISE[i:] for i in range(32))
 
 
-def decode_jpeg(
+def decode_jpeg(data: bytes, max_pixels: int) -> Image:
+    """Decodes an 8-bit gray or color JPEG file; `data` starts with `JPEG_SIGNATURE`.
+
+    Raises:
+        ImageTooLarge, ImageUnreadable: see `decode`.
+    """
+    image = decode_stream(data, max_pixels)
+    check_jpeg_metadata((marker, segment) for marker, segment, _ in _segments(data))
+    return image
+
+
+def decode_stream(
     data: bytes,
     max_pixels: int,
     *,
@@ -42,7 +54,7 @@ def decode_jpeg(
     precisions: Sequence[int] = (8,),
     color_space: str | None = None,
 ) -> Image:
-    """Decodes a gray or color JPEG of a process in `frames` and a bit depth in `precisions`.
+    """Decodes a JPEG, whatever its metadata, of a process in `frames` and a depth in `precisions`.
 
     Colors become RGB; with a `color_space` they are of that space, and stay in it.
 

@@ -16,6 +16,8 @@ MAX_BYTES = 1 << 24
 MAX_PIXELS = 1 << 24
 """Maximum number of pixels; the largest radiographs have about 15 million."""
 
+_JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
+_MAX_BOXES = 1000
 _MAX_TILES = 1024
 _MAX_LEVELS = 10
 _MAX_LAYERS = 256
@@ -24,6 +26,32 @@ _FEWEST_PRECINCT_BITS = 6  # precincts of 64x64 samples
 _START = b"\xff\x4f\xff\x51"
 _SIZE, _STYLE, _COMPONENT_STYLE, _TILE, _DATA, _END = 0x51, 0x52, 0x53, 0x90, 0x93, 0xD9
 _MAX_SEGMENTS = 20_000
+
+
+def code_stream(data: bytes) -> bytes:
+    """Returns the code stream of a JP2 file, whose boxes some programs put in DICOM; else the data.
+
+    Raises:
+        ImageUnreadable: there is no code stream, or a palette that the pixels are indexes of.
+    """
+    if not data.startswith(_JP2):
+        return data
+    position = 0
+    for _ in range(_MAX_BOXES):
+        length, kind = int.from_bytes(data[position : position + 4]), data[position + 4 :][:4]
+        header = 8
+        if length == 1:
+            length, header = int.from_bytes(data[position + 8 : position + 16]), 16
+        end = position + length if length else len(data)
+        if end > len(data) or end < position + header:
+            break
+        content = data[position + header : end]
+        if kind == b"jp2h" and b"pclr" in content:
+            raise unreadable("JPEG 2000 with a palette")
+        if kind == b"jp2c":
+            return content
+        position = end
+    raise unreadable("JPEG 2000 file without a code stream")
 
 
 def check_code_stream(code: bytes, rows: int, columns: int, components: int = 1) -> None:

@@ -10,6 +10,7 @@ import imagecodecs
 import numpy as np
 
 from cxreval.imaging.image import Image, check_pixels, run_codec, unreadable
+from cxreval.imaging.metadata import check_png_metadata
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -62,6 +63,7 @@ def decode_png(data: bytes, max_pixels: int) -> Image:
     """
     header = _read_header(data, max_pixels)
     chunks = list(_chunks(data))
+    check_png_metadata(chunks)
     pixel_data = b"".join(content for kind, content in chunks if kind == b"IDAT")
     _check_inflated_size(pixel_data, header.inflated_size)
     if header.color == _PALETTE:

@@ -18,10 +18,9 @@ its `tolerance`. `cxreval.preprocessing` has the declarations, docs/preprocessin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -251,34 +250,21 @@ class _Finish:
         self._steps = steps
         self._mean = np.array(steps.mean or (0.0,) * steps.channels, np.float32)
         self._std = np.array(steps.std or (1.0,) * steps.channels, np.float32)
-        self._table = self._computed([np.arange(256)[np.newaxis]], 0, 255)[:, 0]
 
     def __call__(self, samples: list[Samples], black: int, white: int) -> Tensor:
         """Returns a tensor (C, H, W) of the channels, or of the one for all."""
-        if samples[0].dtype != np.uint8 or (black, white) != (0, 255):
-            return self._computed(samples, black, white)
-        out = np.empty((self._steps.channels, *samples[0].shape), self._table.dtype)
-        indices = [channel.astype(np.intp) for channel in samples]
-        for plane, table, channel in zip(out, self._table, self._each(indices), strict=True):
-            np.take(table, channel, out=plane, mode="clip")  # other modes copy `out`
-        return out
-
-    def _each(self, channels: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-        return [*channels] * (self._steps.channels // len(channels))
-
-    def _computed(self, samples: Sequence[npt.NDArray[Any]], black: int, white: int) -> Tensor:
         low, high = self._steps.value_range
-        values = np.stack(self._each(samples)).astype(np.float32)
+        values = np.stack(samples).astype(np.float32)
         if (black, white) != (low, high):
             values -= black
             values /= max(1, white - black)
             values *= high - low
             values += low
-        values -= self._mean[:, np.newaxis, np.newaxis]
-        values /= self._std[:, np.newaxis, np.newaxis]
+        out = np.subtract(values, self._mean[:, np.newaxis, np.newaxis])  # repeats one for all
+        out /= self._std[:, np.newaxis, np.newaxis]
         if self._steps.dtype == TensorType.UINT8:
-            values = np.rint(values, out=values).clip(0, 255)
-        return values.astype(str(self._steps.dtype), copy=False)
+            out = np.rint(out, out=out).clip(0, 255)
+        return out.astype(str(self._steps.dtype), copy=False)
 
 
 PROFILES = {name: profile_of(preset) for name, preset in PRESETS.items()}

@@ -2,24 +2,27 @@
 
 The filters of Pillow, PyTorch, scikit-image and OpenCV are linear and separable, so each resize is
 two banded matrices (`cxreval.imaging.resample`). The libraries differ in the kernel and in where
-they round: Pillow after each pass, OpenCV at the end, the others nowhere.
+they round: Pillow after each pass, OpenCV at the end, the others nowhere. OpenCV's bilinear resize
+has two taps an axis and whole numbers, so it gathers samples instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import numpy.typing as npt
 
 from cxreval.imaging import kernels
 from cxreval.imaging.fixed_point import fixed_point
-from cxreval.imaging.resample import Axis, Resampling, resampling
+from cxreval.imaging.resample import Axis, Resampling, resampling, wanted_taps
 from cxreval.preprocessing import Interpolation, Library, Resize
 
 _CHUNK_ROWS = 2048  # of the first pass, which is in float32
 _LARGE_PASS = 2**24
+_GATHERED_ROWS = 32  # at a time, so that sums and gathered samples stay in the processor's cache
+_CACHED_SIZES = 64
 
 Samples = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.float32]
 Resizer = Callable[[Samples, Axis, Axis], Samples]
@@ -133,15 +136,34 @@ def _opencv(taps: kernels.Taps, channel: Samples, down: Axis, across: Axis) -> S
 
 def _opencv_linear(taps: kernels.Taps, channel: Samples, down: Axis, across: Axis) -> Samples:
     """Resizes like OpenCV's `INTER_LINEAR`, whose second pass drops bits of each product."""
-    positions, weights = taps(down.size_in, down.size_out, down.outputs)
-    columns = resampling(taps, across)
-    needed, rows = np.unique(positions, return_inverse=True)
-    first = columns.across(channel[needed]).astype(np.int32) >> 4
-    rows = rows.reshape(positions.shape)
-    upper, lower = (
-        (first[rows[:, tap]] * weights[:, tap, np.newaxis].astype(np.int32)) >> 16 for tap in (0, 1)
-    )
-    return ((upper + lower + 2) >> 2).astype(np.uint8)
+    rows, row_weights = _two_taps(taps, down)
+    columns, column_weights = _two_taps(taps, across)
+    samples = np.ascontiguousarray(channel)  # else each gathering copies it
+    out = np.empty((rows.shape[1], columns.shape[1]), np.uint8)
+    for start in range(0, len(out), _GATHERED_ROWS):
+        part = slice(start, start + _GATHERED_ROWS)
+        picked = samples.take(rows[:, part].ravel(), axis=0, mode="clip")
+        first, second = (picked.take(tap, axis=1, mode="clip").astype(np.int32) for tap in columns)
+        first *= column_weights[0]
+        second *= column_weights[1]
+        first += second
+        first >>= 4
+        both = first.reshape(2, -1, columns.shape[1])
+        both *= row_weights[:, part, np.newaxis]
+        both >>= 16
+        upper, lower = both
+        upper += lower
+        upper += 2
+        upper >>= 2
+        out[part] = upper
+    return out
+
+
+@lru_cache(maxsize=_CACHED_SIZES)
+def _two_taps(taps: kernels.Taps, axis: Axis) -> tuple[kernels.Positions, npt.NDArray[np.int32]]:
+    """Returns positions and whole weights of the wanted outputs, both of shape (2, outputs)."""
+    positions, weights = wanted_taps(taps, axis)
+    return np.ascontiguousarray(positions.T), np.ascontiguousarray(weights.T, np.int32)
 
 
 def _opencv_area(channel: Samples, down: Axis, across: Axis) -> Samples:

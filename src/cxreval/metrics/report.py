@@ -27,8 +27,31 @@ NOT_RECORDED = "NOT_RECORDED"
 NOT_CLAIMED = "NOT_CLAIMED"
 """Why a claim has no score: it does not state it."""
 
+_ABSENT = {
+    ONE_CLASS_ONLY: ("one class", "the images have only one class"),
+    NO_LABELS: ("no labels", "no image has a label"),
+    FINDING_UNDEFINED: ("a finding is undefined", "a finding has no value"),
+    NOT_COVERED: ("not covered", "not covered by the model"),
+    NOT_CLAIMED: ("not claimed", "not claimed"),
+    NOT_RECORDED: ("not recorded", "the benchmark records no replicates of the metric"),
+    NOT_RESAMPLED: ("not resampled", "the metric is not resampled"),
+    REPLICATES_UNDEFINED: (
+        "too few patients",
+        "more than 1 % of the resamples have no value",
+    ),
+}
+
 UNDEFINED_SHARE = 0.01
 """Maximum share of undefined replicates; with more, there are too few patients for a statement."""
+
+
+def absence(reason: str) -> tuple[str, str]:
+    """Returns why a value or interval is absent: in short, and as the end of a sentence.
+
+    Both are the reason's own name if it is one of a newer version.
+    """
+    words = reason.lower().replace("_", " ")
+    return _ABSENT.get(reason, (words, words))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -16,14 +15,15 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from cxreval.cores import cores
 from cxreval.datasets.benchmark import (
     DEFAULT_REPLICATES,
     SLICES,
-    SPEC_FILE,
     BenchmarkSpec,
     list_sha256,
     ranked_by,
 )
+from cxreval.datasets.benchmark_file import SPEC_FILE
 from cxreval.datasets.image_names import IMAGES_DIRECTORY
 from cxreval.datasets.nih import FINDINGS, NO_FINDING
 from cxreval.datasets.phantom.anatomy import FIELD_MM, Chest, Exposure, expose, measure
@@ -162,7 +162,7 @@ def generate(
         )
     drawn = {"all": studies, "test": test, "train_val": train_val}[only]
     for done, _ in enumerate(
-        _draw_all(drawn, directory / IMAGES_DIRECTORY, seed, processes or _cores()), start=1
+        _draw_all(drawn, directory / IMAGES_DIRECTORY, seed, processes or cores()), start=1
     ):
         if progress:
             progress(done, len(drawn))
@@ -214,12 +214,6 @@ def label_table(studies: Iterable[Study]) -> bytes:
             f"{SIDE},{SIDE},{FIELD_MM / SIDE},{FIELD_MM / SIDE}"
         )
     return "".join(f"{line}\n" for line in lines).encode()
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _draw_all(studies: list[Study], images: Path, seed: int, processes: int) -> Iterator[None]:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from cxreval.api.access.v1 import access_pb2 as cxreval_dot_api_dot_access_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n3cxreval/api/inference/v1/capabilities_service.proto\x12\x18\x63xreval.api.inference.v1\x1a\"cxreval/api/access/v1/access.proto\"\x18\n\x16GetCapabilitiesRequest\"X\n\x14PreprocessingProfile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\"\xa8\x02\n\x17GetCapabilitiesResponse\x12@\n\x08profiles\x18\x01 \x03(\x0b\x32..cxreval.api.inference.v1.PreprocessingProfile\x12\x19\n\x11max_message_bytes\x18\x02 \x01(\x03\x12\x17\n\x0fmax_image_bytes\x18\x03 \x01(\x03\x12\x18\n\x10max_image_pixels\x18\x04 \x01(\x03\x12\x17\n\x0fmax_model_bytes\x18\x05 \x01(\x03\x12\x0f\n\x07runtime\x18\x06 \x01(\t\x12\x1d\n\x10repeat_tolerance\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06\x64\x65vice\x18\x08 \x01(\t\x12\x0f\n\x07threads\x18\t \x01(\x05\x42\x13\n\x11_repeat_tolerance2\x96\x01\n\x13\x43\x61pabilitiesService\x12\x7f\n\x0fGetCapabilities\x12\x30.cxreval.api.inference.v1.GetCapabilitiesRequest\x1a\x31.cxreval.api.inference.v1.GetCapabilitiesResponse\"\x07\x8a\xb5\x18\x03\n\x01\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n3cxreval/api/inference/v1/capabilities_service.proto\x12\x18\x63xreval.api.inference.v1\x1a\"cxreval/api/access/v1/access.proto\"\x18\n\x16GetCapabilitiesRequest\"X\n\x14PreprocessingProfile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\"\xdb\x02\n\x17GetCapabilitiesResponse\x12@\n\x08profiles\x18\x01 \x03(\x0b\x32..cxreval.api.inference.v1.PreprocessingProfile\x12\x19\n\x11max_message_bytes\x18\x02 \x01(\x03\x12\x17\n\x0fmax_image_bytes\x18\x03 \x01(\x03\x12\x18\n\x10max_image_pixels\x18\x04 \x01(\x03\x12\x17\n\x0fmax_model_bytes\x18\x05 \x01(\x03\x12\x0f\n\x07runtime\x18\x06 \x01(\t\x12\x1d\n\x10repeat_tolerance\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06\x64\x65vice\x18\x08 \x01(\t\x12\x0f\n\x07threads\x18\t \x01(\x05\x12\x0f\n\x07version\x18\n \x01(\t\x12\x0e\n\x06python\x18\x0b \x01(\t\x12\x10\n\x08platform\x18\x0c \x01(\tB\x13\n\x11_repeat_tolerance2\x96\x01\n\x13\x43\x61pabilitiesService\x12\x7f\n\x0fGetCapabilities\x12\x30.cxreval.api.inference.v1.GetCapabilitiesRequest\x1a\x31.cxreval.api.inference.v1.GetCapabilitiesResponse\"\x07\x8a\xb5\x18\x03\n\x01\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,7 +39,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREPROCESSINGPROFILE']._serialized_start=143
   _globals['_PREPROCESSINGPROFILE']._serialized_end=231
   _globals['_GETCAPABILITIESRESPONSE']._serialized_start=234
-  _globals['_GETCAPABILITIESRESPONSE']._serialized_end=530
-  _globals['_CAPABILITIESSERVICE']._serialized_start=533
-  _globals['_CAPABILITIESSERVICE']._serialized_end=683
+  _globals['_GETCAPABILITIESRESPONSE']._serialized_end=581
+  _globals['_CAPABILITIESSERVICE']._serialized_start=584
+  _globals['_CAPABILITIESSERVICE']._serialized_end=734
 # @@protoc_insertion_point(module_scope)

@@ -24,7 +24,7 @@ class PreprocessingProfile(_message.Message):
     def __init__(self, name: _Optional[str] = ..., digest: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., description: _Optional[str] = ...) -> None: ...
 
 class GetCapabilitiesResponse(_message.Message):
-    __slots__ = ("profiles", "max_message_bytes", "max_image_bytes", "max_image_pixels", "max_model_bytes", "runtime", "repeat_tolerance", "device", "threads")
+    __slots__ = ("profiles", "max_message_bytes", "max_image_bytes", "max_image_pixels", "max_model_bytes", "runtime", "repeat_tolerance", "device", "threads", "version", "python", "platform")
     PROFILES_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_IMAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -34,6 +34,9 @@ class GetCapabilitiesResponse(_message.Message):
     REPEAT_TOLERANCE_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     THREADS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PYTHON_FIELD_NUMBER: _ClassVar[int]
+    PLATFORM_FIELD_NUMBER: _ClassVar[int]
     profiles: _containers.RepeatedCompositeFieldContainer[PreprocessingProfile]
     max_message_bytes: int
     max_image_bytes: int
@@ -43,4 +46,7 @@ class GetCapabilitiesResponse(_message.Message):
     repeat_tolerance: float
     device: str
     threads: int
-    def __init__(self, profiles: _Optional[_Iterable[_Union[PreprocessingProfile, _Mapping]]] = ..., max_message_bytes: _Optional[int] = ..., max_image_bytes: _Optional[int] = ..., max_image_pixels: _Optional[int] = ..., max_model_bytes: _Optional[int] = ..., runtime: _Optional[str] = ..., repeat_tolerance: _Optional[float] = ..., device: _Optional[str] = ..., threads: _Optional[int] = ...) -> None: ...
+    version: str
+    python: str
+    platform: str
+    def __init__(self, profiles: _Optional[_Iterable[_Union[PreprocessingProfile, _Mapping]]] = ..., max_message_bytes: _Optional[int] = ..., max_image_bytes: _Optional[int] = ..., max_image_pixels: _Optional[int] = ..., max_model_bytes: _Optional[int] = ..., runtime: _Optional[str] = ..., repeat_tolerance: _Optional[float] = ..., device: _Optional[str] = ..., threads: _Optional[int] = ..., version: _Optional[str] = ..., python: _Optional[str] = ..., platform: _Optional[str] = ...) -> None: ...
