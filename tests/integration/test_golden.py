@@ -330,7 +330,19 @@ def test_other_callers_can_read_neither_more_nor_less(
         actual = observe.restricted(observer, answers["submissions"])
     assert actual["sealed_links"] == expected["sealed_links"]
     assert_contains(expected["submissions"], actual["submissions"])
-    assert_contains(actual["submissions"], expected["submissions"])
+    assert_contains(without_purpose(actual["submissions"]), expected["submissions"])
+
+
+def without_purpose(answers: Any) -> Any:
+    """Returns answers without the purpose of evaluations, which everyone may read; the golden
+    files are of a version before it."""
+    if isinstance(answers, dict):
+        return {
+            key: without_purpose(value)
+            for key, value in answers.items()
+            if (key, value) != ("purpose", "PURPOSE_MEASURE")
+        }
+    return [without_purpose(item) for item in answers] if isinstance(answers, list) else answers
 
 
 @pytest.mark.parametrize(
