@@ -67,6 +67,10 @@ def test_yaml_json_schema_and_proto_have_the_same_fields_and_subfields():
         "commit",
         "seed",
         "script",
+        "bundle_sha256",
+        "entry_point",
+        "lock",
+        "wheelhouse_sha256",
     }  # nested fields are compared, too
     schema = json.loads((REPOSITORY / "docs" / "manifest.schema.json").read_text())
     assert schema_fields(schema) == fields

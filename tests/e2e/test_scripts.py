@@ -97,7 +97,7 @@ def system(tmp_path_factory):
     for number, image in enumerate(IMAGES):
         (data / "images" / image).write_bytes(png(seed=number))
     flags = ["--replay-after-hours=0", "--replay-every-days=0"]
-    with System(directory, {"small": data}, registry_flags=flags, lease_seconds=10) as running:
+    with System(directory, {"small": data}, registry_flags=flags) as running:
         running.registry.create_benchmark(local_benchmarks(running.data)["small"])
         yield running
 

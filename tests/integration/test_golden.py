@@ -173,10 +173,13 @@ def test_golden_files_have_every_kind_state_and_change() -> None:
 
     submissions = [answer["submission"] for answer in SUBMISSIONS.values()]
     message = submission_pb2.Submission
-    assert {item["kind"] for item in submissions} == names(message.Kind)
+    assert {item["kind"] for item in submissions} == names(message.Kind) - {"KIND_SCRIPT"}
     assert {item["state"] for item in submissions} == names(message.State)
     changes = {event["change"] for answer in SUBMISSIONS.values() for event in answer["events"]}
-    later = {"CHANGE_CARD_UPDATED"}
+    later = {"CHANGE_CARD_UPDATED"} | {
+        f"CHANGE_{change}"
+        for change in ("REPLAYED", "REPLAY_DIFFERED", "REPRODUCED", "NOT_REPRODUCED")
+    }
     assert changes == names(submission_pb2.SubmissionEvent.Change) - later
     faults = {item["failure"]["fault"] for item in submissions if "failure" in item}
     assert faults == names(submission_pb2.Failure.Fault)
@@ -327,7 +330,19 @@ def test_other_callers_can_read_neither_more_nor_less(
         actual = observe.restricted(observer, answers["submissions"])
     assert actual["sealed_links"] == expected["sealed_links"]
     assert_contains(expected["submissions"], actual["submissions"])
-    assert_contains(actual["submissions"], expected["submissions"])
+    assert_contains(without_purpose(actual["submissions"]), expected["submissions"])
+
+
+def without_purpose(answers: Any) -> Any:
+    """Returns answers without the purpose of evaluations, which everyone may read; the golden
+    files are of a version before it."""
+    if isinstance(answers, dict):
+        return {
+            key: without_purpose(value)
+            for key, value in answers.items()
+            if (key, value) != ("purpose", "PURPOSE_MEASURE")
+        }
+    return [without_purpose(item) for item in answers] if isinstance(answers, list) else answers
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,8 @@ class System(ExitStack):
             option for name, service in named.items() for option in (f"--{name}", service.address)
         ]
 
-    def start_worker(self, name: str = "worker") -> subprocess.Popen[bytes]:
-        """Starts `cxreval worker`; it is killed when the context ends."""
+    def start_worker(self, name: str = "worker", *flags: str) -> subprocess.Popen[bytes]:
+        """Starts `cxreval worker` with further flags; it is killed when the context ends."""
         data = [
             option for pair in self.data.items() for option in ("--data", "=".join(map(str, pair)))
         ]
@@ -103,6 +103,7 @@ class System(ExitStack):
             name,
             "--poll-seconds",
             "0.1",
+            *flags,
         ]
         with (self.directory / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(

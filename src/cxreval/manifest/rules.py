@@ -203,8 +203,6 @@ def _reproduction(manifest: Manifest) -> Iterator[CxrevalError]:
     if not given.entry_point and (is_script or given.bundle_sha256):
         where = context if is_script else "a source bundle"
         yield required(f"{field}.entry_point", expected(Reproduction, "entry_point"), where)
-    if given.entry_point and manifest.kind is Kind.CLAIM:
-        yield not_allowed(f"{field}.entry_point", context)
     for name in ("lock", "wheelhouse_sha256"):
         if getattr(given, name) and not given.entry_point:
             yield not_allowed(f"{field}.{name}", "a reproduction without entry_point")

@@ -28,6 +28,7 @@ _HEAD = {
     Kind.CHECKPOINT: "A checkpoint: the platform runs your model.",
     Kind.ENDPOINT: "An endpoint: the platform sends the images to a model on your own server.",
     Kind.PREDICTIONS: "Predictions: the platform scores a table of your model's outputs.",
+    Kind.SCRIPT: "A script: the platform runs it from its frozen commit over all images.",
     Kind.CLAIM: "A claim: a published figure, ranked apart from everything that was run or scored.",
 }
 _EXAMPLES: dict[Kind, dict[str, Any]] = {
@@ -37,9 +38,13 @@ _EXAMPLES: dict[Kind, dict[str, Any]] = {
     },
     Kind.ENDPOINT: {"source_kind": SourceKind.ENDPOINT},
     Kind.PREDICTIONS: {"source_kind": SourceKind.PREDICTIONS},
+    Kind.SCRIPT: {"source_kind": SourceKind.SCRIPT},
     Kind.CHECKPOINT: {"source_kind": SourceKind.CHECKPOINT},
 }
 
+
+_NEEDED: dict[Kind, tuple[str, ...]] = {Kind.SCRIPT: ("entry_point",)}
+"""Fields of records that are optional, but not for a kind."""
 
 _OWN = (
     "model", "organisation", "contact", "source_url", "endpoint.address", "reproduction.repository",
@@ -126,7 +131,8 @@ def template(
             example = values.get(field.name, field.metadata["example"])
             named = words.get(field.name) or _words(hint, field)
             needed = needed or field.name in given
-            entry = [*_entry(field, hint, example, needed, named)]
+            inner = _NEEDED.get(kind, ())
+            entry = [*_entry(field, hint, example, needed, named, inner)]
             if field.name in given and dataclasses.is_dataclass(hint):
                 about = [line for line in entry if line.startswith("# ")]
                 entry = [*about, *_known(field.name, example)]
@@ -214,23 +220,31 @@ def _words(kind: Any, field: dataclasses.Field[Any]) -> Sequence[str]:
 
 
 def _entry(
-    field: dataclasses.Field[Any], kind: Any, example: Any, needed: bool, words: Sequence[str] = ()
+    field: dataclasses.Field[Any],
+    kind: Any,
+    example: Any,
+    needed: bool,
+    words: Sequence[str] = (),
+    inner: Sequence[str] = (),
 ) -> Iterator[str]:
-    """Yields a comment and a field; an optional field is commented out."""
+    """Yields a comment and a field; an optional field is commented out, but for `inner` ones of a
+    record."""
     about = field.metadata["about"] + ("" if needed else " Optional.")
     about += f" One of: {', '.join(words)}." if words else ""
     yield from (f"# {line}" for line in textwrap.wrap(about, _WIDTH))
-    for line in _value(field, kind, example):
+    for line in _value(field, kind, example, inner):
         yield line if needed else f"#{line}"
 
 
-def _value(field: dataclasses.Field[Any], kind: Any, example: Any) -> Iterator[str]:
+def _value(
+    field: dataclasses.Field[Any], kind: Any, example: Any, inner: Sequence[str]
+) -> Iterator[str]:
     if kind is Preprocessing:
         yield f"{field.name}: {example.name}"
     elif dataclasses.is_dataclass(kind):
         yield f"{field.name}:"
         record = typing.cast("type[Any]", kind)
-        yield from _item(example) if field.metadata["most"] else _record(record)
+        yield from _item(example) if field.metadata["most"] else _record(record, inner)
     elif isinstance(example, tuple):
         yield f"{field.name}:"
         yield from (f"  - {_text(item)}" for item in example)
@@ -238,9 +252,10 @@ def _value(field: dataclasses.Field[Any], kind: Any, example: Any) -> Iterator[s
         yield f"{field.name}: {_text(example)}"
 
 
-def _record(kind: type[Any]) -> Iterator[str]:
+def _record(kind: type[Any], inner: Sequence[str]) -> Iterator[str]:
     for field, hint in _fields(kind):
-        entry = _entry(field, hint, field.metadata["example"], field.default is dataclasses.MISSING)
+        needed = field.default is dataclasses.MISSING or field.name in inner
+        entry = _entry(field, hint, field.metadata["example"], needed)
         yield from (f"  {line}" for line in entry)
 
 

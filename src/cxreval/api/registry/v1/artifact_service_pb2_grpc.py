@@ -28,8 +28,8 @@ if _version_not_supported:
 class ArtifactServiceStub:
     """Stores artifacts and returns them. An artifact is a file that is named by the sha256 of its
     bytes: a checkpoint, a table of predictions, a source bundle, a wheelhouse, or a model that a
-    worker derived from a checkpoint. The same bytes are stored once for all organisations. A malformed resource name
-    is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    worker derived from a checkpoint. The same bytes are stored once for all organisations. A
+    malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     def __init__(self, channel):
@@ -58,8 +58,8 @@ class ArtifactServiceStub:
 class ArtifactServiceServicer:
     """Stores artifacts and returns them. An artifact is a file that is named by the sha256 of its
     bytes: a checkpoint, a table of predictions, a source bundle, a wheelhouse, or a model that a
-    worker derived from a checkpoint. The same bytes are stored once for all organisations. A malformed resource name
-    is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    worker derived from a checkpoint. The same bytes are stored once for all organisations. A
+    malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     def GetUpload(self, request, context):
@@ -132,8 +132,8 @@ def add_ArtifactServiceServicer_to_server(servicer, server):
 class ArtifactService:
     """Stores artifacts and returns them. An artifact is a file that is named by the sha256 of its
     bytes: a checkpoint, a table of predictions, a source bundle, a wheelhouse, or a model that a
-    worker derived from a checkpoint. The same bytes are stored once for all organisations. A malformed resource name
-    is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    worker derived from a checkpoint. The same bytes are stored once for all organisations. A
+    malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     @staticmethod

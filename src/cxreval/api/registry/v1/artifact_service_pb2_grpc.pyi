@@ -29,8 +29,8 @@ GRPC_VERSION: str
 class ArtifactServiceStub:
     """Stores artifacts and returns them. An artifact is a file that is named by the sha256 of its
     bytes: a checkpoint, a table of predictions, a source bundle, a wheelhouse, or a model that a
-    worker derived from a checkpoint. The same bytes are stored once for all organisations. A malformed resource name
-    is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    worker derived from a checkpoint. The same bytes are stored once for all organisations. A
+    malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     @_typing.overload
@@ -71,8 +71,8 @@ class ArtifactServiceStub:
 class ArtifactServiceAsyncStub(ArtifactServiceStub):
     """Stores artifacts and returns them. An artifact is a file that is named by the sha256 of its
     bytes: a checkpoint, a table of predictions, a source bundle, a wheelhouse, or a model that a
-    worker derived from a checkpoint. The same bytes are stored once for all organisations. A malformed resource name
-    is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    worker derived from a checkpoint. The same bytes are stored once for all organisations. A
+    malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -109,8 +109,8 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
 class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
     """Stores artifacts and returns them. An artifact is a file that is named by the sha256 of its
     bytes: a checkpoint, a table of predictions, a source bundle, a wheelhouse, or a model that a
-    worker derived from a checkpoint. The same bytes are stored once for all organisations. A malformed resource name
-    is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
+    worker derived from a checkpoint. The same bytes are stored once for all organisations. A
+    malformed resource name is INVALID_ARGUMENT `MALFORMED_FIELD` in every call.
     """
 
     @_abc_1.abstractmethod

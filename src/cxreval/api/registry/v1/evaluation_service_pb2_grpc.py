@@ -187,8 +187,8 @@ class EvaluationServiceServicer:
 
     def CompleteEvaluation(self, request, context):
         """Records the report and publishes the submission. A replay or a reproduction publishes nothing:
-        its predictions are compared with those behind the row, which may change the row's tier. The call is idempotent: it may be repeated
-        with the same lease and the same report.
+        its predictions are compared with those behind the row, which may change the row's tier. The
+        call is idempotent: it may be repeated with the same lease and the same report.
 
         Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another
         benchmark, of other findings than the manifest's outputs name or of other predictions than
@@ -216,8 +216,8 @@ class EvaluationServiceServicer:
         """Queues a run of the submitter's script, to be compared with the row. One that is queued or runs
         already is returned as it is. It counts towards the caller's daily quota.
 
-        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE` unless it has a
-        row, a source bundle and all files that its manifest declares; RESOURCE_EXHAUSTED
+        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE` unless it has
+        a row, a source bundle and all files that its manifest declares; RESOURCE_EXHAUSTED
         `QUOTA_EXCEEDED`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -79,8 +79,8 @@ class EvaluationServiceStub:
     """
     CompleteEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.CompleteEvaluationRequest, _evaluation_service_pb2.Evaluation]
     """Records the report and publishes the submission. A replay or a reproduction publishes nothing:
-    its predictions are compared with those behind the row, which may change the row's tier. The call is idempotent: it may be repeated
-    with the same lease and the same report.
+    its predictions are compared with those behind the row, which may change the row's tier. The
+    call is idempotent: it may be repeated with the same lease and the same report.
 
     Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another
     benchmark, of other findings than the manifest's outputs name or of other predictions than
@@ -100,8 +100,8 @@ class EvaluationServiceStub:
     """Queues a run of the submitter's script, to be compared with the row. One that is queued or runs
     already is returned as it is. It counts towards the caller's daily quota.
 
-    Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE` unless it has a
-    row, a source bundle and all files that its manifest declares; RESOURCE_EXHAUSTED
+    Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE` unless it has
+    a row, a source bundle and all files that its manifest declares; RESOURCE_EXHAUSTED
     `QUOTA_EXCEEDED`.
     """
     GetScriptOutput: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.GetScriptOutputRequest, _evaluation_service_pb2.GetScriptOutputResponse]
@@ -187,8 +187,8 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     """
     CompleteEvaluation: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.CompleteEvaluationRequest, _evaluation_service_pb2.Evaluation]  # type: ignore[assignment]
     """Records the report and publishes the submission. A replay or a reproduction publishes nothing:
-    its predictions are compared with those behind the row, which may change the row's tier. The call is idempotent: it may be repeated
-    with the same lease and the same report.
+    its predictions are compared with those behind the row, which may change the row's tier. The
+    call is idempotent: it may be repeated with the same lease and the same report.
 
     Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another
     benchmark, of other findings than the manifest's outputs name or of other predictions than
@@ -208,8 +208,8 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     """Queues a run of the submitter's script, to be compared with the row. One that is queued or runs
     already is returned as it is. It counts towards the caller's daily quota.
 
-    Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE` unless it has a
-    row, a source bundle and all files that its manifest declares; RESOURCE_EXHAUSTED
+    Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE` unless it has
+    a row, a source bundle and all files that its manifest declares; RESOURCE_EXHAUSTED
     `QUOTA_EXCEEDED`.
     """
     GetScriptOutput: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.GetScriptOutputRequest, _evaluation_service_pb2.GetScriptOutputResponse]  # type: ignore[assignment]
@@ -334,8 +334,8 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_evaluation_service_pb2.Evaluation, _abc.Awaitable[_evaluation_service_pb2.Evaluation]]:
         """Records the report and publishes the submission. A replay or a reproduction publishes nothing:
-        its predictions are compared with those behind the row, which may change the row's tier. The call is idempotent: it may be repeated
-        with the same lease and the same report.
+        its predictions are compared with those behind the row, which may change the row's tier. The
+        call is idempotent: it may be repeated with the same lease and the same report.
 
         Errors: as RenewLease, and INVALID_ARGUMENT `REPORT_MISMATCH` for a report of another
         benchmark, of other findings than the manifest's outputs name or of other predictions than
@@ -367,8 +367,8 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Queues a run of the submitter's script, to be compared with the row. One that is queued or runs
         already is returned as it is. It counts towards the caller's daily quota.
 
-        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE` unless it has a
-        row, a source bundle and all files that its manifest declares; RESOURCE_EXHAUSTED
+        Errors: NOT_FOUND `SUBMISSION_NOT_FOUND`; FAILED_PRECONDITION `SUBMISSION_STATE` unless it has
+        a row, a source bundle and all files that its manifest declares; RESOURCE_EXHAUSTED
         `QUOTA_EXCEEDED`.
         """
 
