@@ -6,13 +6,16 @@ Registry, scoring and the worker's driver are real.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from cxreval.cli.app import app
 from cxreval.client import (
     Failure,
     Fault,
@@ -34,6 +37,7 @@ from cxreval.errors import (
     TrainingListInvalid,
 )
 from cxreval.evaluation.driver import EvaluationDriver
+from cxreval.manifest.text import write_manifest
 from cxreval.metrics.report import CLEAN_SLICE, TrainingVerdict
 from tests.support.access import ClosedRegistry
 from tests.support.scoring import describe, scoring_service, small_table
@@ -218,6 +222,35 @@ def test_the_registry_refuses_a_report_without_the_declared_verdict(world: World
         with pytest.raises(ReportMismatch, match="contamination"):
             world.worker.complete_evaluation(lease, wrong, {})
     world.worker.fail_evaluation(lease, Failure("MODEL_BROKEN", "-", Fault.SUBMISSION))
+
+
+def test_the_command_line_sends_the_list_and_shows_the_verdict(world: World) -> None:
+    def cxreval(*arguments: str) -> str:
+        environment = {"CXREVAL_CLIENT_KEY": world.keys["acme/submitter"], "COLUMNS": "200"}
+        registry = f"--registry={world.service.address}"
+        ran = CliRunner(env=environment).invoke(app, [*arguments, registry])
+        assert ran.exit_code == 0, ran.output
+        return ran.output
+
+    world.evaluated("clean", 7.0, seed=3)
+    manifest, listed = world.directory / "mine.yaml", world.list_file([*IMAGES[:12]])
+    declared = replace(predictions("Mine"), training_data=LISTED)
+    manifest.write_text(write_manifest(declared))
+    table = str(world.directory / "table.csv")
+    name = cxreval(
+        "submit", str(manifest), table, "--benchmark=clean", f"--training-list={listed}", "--json"
+    )
+    world.driver.run_next(lambda *_: None)
+    submission = json.loads(name[name.index("{") :])["name"]
+    assert "training data: overlap, as declared; 12 images and 12" in cxreval("report", submission)
+    # Who scores again has no list, so the verdict is not compared.
+    labels = f"--labels={world.directory / 'clean' / 'labels.csv'}"
+    assert "DIFFERENT" not in cxreval("audit", "rescore", submission, labels)
+    board = " ".join(cxreval("leaderboard", "--benchmark=clean").split())
+    assert "trained on 12 images and 12 patients of the benchmark" in board
+    assert "Steps of the state of the art count for rows whose declared training data" in board
+    assert "no, undeclared" in board
+    assert "further submission are withheld" in cxreval("benchmark", "show", "ladder")
 
 
 def test_the_ladder_withholds_what_is_no_significant_change(world: World) -> None:

@@ -25,6 +25,7 @@ from cxreval.audit.chain import AuditEvent, Head
 from cxreval.audit.receipts import Receipt
 from cxreval.client import _messages, models
 from cxreval.datasets.benchmark import BenchmarkSpec, ranked_by
+from cxreval.datasets.training_list import TrainingData
 from cxreval.errors import CxrevalError, MalformedField, MissingField, UnknownValue
 from cxreval.manifest.model import Kind, Manifest
 from cxreval.metrics.finding_comparison import FindingComparison
@@ -76,6 +77,7 @@ SHARED = [
     (benchmarks.card_message, benchmarks.card, BenchmarkCard),
     (audit.head_message, _messages.head, Head),
     (rankings.comparison_message, rankings.comparison, Comparison),
+    (reports.training_data_message, reports.training_data, TrainingData),
 ]
 
 
@@ -214,7 +216,8 @@ def test_client_reads_a_stored_evaluation(stored):
 )  # fmt: skip
 @settings(max_examples=30)
 def test_worker_reads_a_lease_with_submission_and_benchmark(stored):
-    assert _messages.lease(sent(evaluations.lease_message(stored, "token"))) == models.Lease(
+    message = sent(evaluations.lease_message(stored, "token", b"list"))
+    assert _messages.lease(message) == models.Lease(
         evaluation=str(EvaluationName("small", ID, ID)),
         token=stored.token,
         attempt=stored.evaluation.attempt,
@@ -226,6 +229,7 @@ def test_worker_reads_a_lease_with_submission_and_benchmark(stored):
         endpoint_token="token",
         purpose=stored.evaluation.purpose,
         images=stored.images,
+        training_list=b"list",
     )
 
 
@@ -438,6 +442,7 @@ def test_specification_without_ranking_metric_ranks_by_its_first_metric():
     message = benchmarks.spec_message(spec)
     message.ClearField("ranking_metric")
     message.ClearField("slices")
+    message.ClearField("steps")
     assert benchmarks.spec(message) == spec
 
 
