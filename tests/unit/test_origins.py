@@ -116,6 +116,7 @@ def test_the_manifest_of_a_state_dict_marks_what_its_file_does_not_say(tmp_path:
         b"\x80\x02cos\nsystem\nX\x0a\x00\x00\x00touch owned\x85R.",
         b"\x80\x02}X\x01\x00\x00\x00aK\x01s.",
         b"\x80\x02h\x05.",
+        b"\x80\x04\x8c\x01a\x94" + b"h\x00h\x00\x93q\x00" * 60 + b".",  # doubles a name
         b"\x80\x02" + b"(" * 100_000 + b".",
     ],
 )

@@ -22,6 +22,8 @@ from cxreval.manifest.template import examples_left, marked_examples, template
 if TYPE_CHECKING:  # slow to import
     from cxreval.cli.artifact import Examined
 
+_MOST_COLUMNS = 1000  # of a model's output; more are no findings
+
 Benchmark = Annotated[
     str,
     typer.Option(
@@ -94,7 +96,7 @@ def _origins(
             "resize, mean and std are not in the file; set those of your training, then remove "
             "this comment."
         )
-    if columns:
+    if 0 < columns <= _MOST_COLUMNS:
         given["output_names"] = (*spec.findings[:columns], *[""] * (columns - len(spec.findings)))
         unsure["output_names"] = (
             "the file does not say which column is which finding; set your order, then remove "

@@ -26,6 +26,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 _MOST_BYTES = 16 << 20  # of a header or pickle, which has names and no values
 _MOST_OPCODES = 1_000_000
+_MOST_CHARACTERS = 200
 _LENGTH_BYTES = 8
 _HEADS = ("classifier", "fc", "head", "heads")
 """First parts of the names of a network's last layers, whose size depends on the findings."""
@@ -163,7 +164,9 @@ class _Machine:
         elif opcode.startswith("TUPLE"):
             self.stack.append(tuple(taken))
         elif opcode == "STACK_GLOBAL":
-            self.stack.append(" ".join(taken))
+            # Names are short; joined with themselves again and again, they would fill the memory.
+            is_short = all(len(part) < _MOST_CHARACTERS for part in taken)
+            self.stack.append(" ".join(taken) if is_short else None)
         elif opcode == "REDUCE":
             self.stack.append(_called(*taken))
         elif opcode in ("BINPERSID", "NEWOBJ"):  # a storage, or an object
