@@ -18,7 +18,7 @@ from tests.support import onnx_models
 from tests.support.inference import InferenceService, load_request, png, stub
 from tests.support.standard_clients import IMAGES, VERSIONS
 
-pytestmark = pytest.mark.timeout(700)
+pytestmark = pytest.mark.timeout(900)
 
 SCRIPT = REPOSITORY / "tests" / "support" / "standard_clients.py"
 
@@ -42,13 +42,16 @@ def answers(
     )
     python = directory / "bin" / "python"
     install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
-    done = subprocess.run(
-        [*install, VERSIONS[request.param]],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [*install, VERSIONS[request.param]],
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        missing(f"pip does not install {VERSIONS[request.param]} in ten minutes")
     if done.returncode:
         missing(f"pip cannot install {VERSIONS[request.param]}: {done.stderr[-300:]}")
     image = directory / "image.png"
