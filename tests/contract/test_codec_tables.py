@@ -169,6 +169,7 @@ def check_every_conversion() -> None:
         sample(access.Organisation, id="small"), sample(access.Usage)
     )
     test_codec.test_specification_without_ranking_metric_ranks_by_its_first_metric()
+    test_codec.test_evaluation_of_a_registry_without_purposes_measures()
 
 
 def submission() -> domain.Submission:

@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 
 from cxreval.client import LeaderboardEntry, SotaStep
 from cxreval.metrics.report import Interval
+from cxreval.records import Agreement
 from services.leaderboard.data import Figure
 from services.leaderboard.parameters import Parameters
 from services.leaderboard.programs.answers import answer
@@ -175,11 +176,27 @@ def test_before_the_first_reading_a_board_is_being_read(
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 INTERVALS = st.none() | st.builds(Interval, FINITE, FINITE, FINITE)
+AGREEMENTS = st.none() | records(
+    Agreement,
+    **dict.fromkeys(("max_difference", "mean_difference", "tolerance"), FINITE),
+    **dict.fromkeys(
+        ("score_difference", "score_low", "score_high", "canary_difference"), st.none() | FINITE
+    ),
+)
 NAMES = st.just(board_data.name_of(BEST))
 SITE = SiteData(Store(Path()))
 
 
-@given(records(LeaderboardEntry, submission=NAMES, interval=INTERVALS, metrics=st.just(())))
+@given(
+    records(
+        LeaderboardEntry,
+        submission=NAMES,
+        interval=INTERVALS,
+        metrics=st.just(()),
+        replay=AGREEMENTS,
+        reproduction=AGREEMENTS,
+    )
+)
 def test_any_row_of_the_client_has_the_stated_form(entry: LeaderboardEntry) -> None:
     figures = {"auroc|": Figure(entry.score), "auroc|Hernia": Figure(None, None, entry.score)}
     stated = json.loads(answer(row(SITE, entry, figures)).body)

@@ -39,7 +39,7 @@ def test_page_defines_a_metric_as_the_code_does(name):
     }
 
 
-def test_page_has_every_reason_for_an_absent_figure():
+def test_page_has_every_reason_for_an_absent_figure_and_every_training_verdict():
     named = set(re.findall(r"^\| `([A-Z_]+)` \|", PAGE, re.MULTILINE))
     assert named == {
         report.ONE_CLASS_ONLY,
@@ -50,7 +50,9 @@ def test_page_has_every_reason_for_an_absent_figure():
         report.NOT_COVERED,
         report.NOT_CLAIMED,
         report.NOT_RECORDED,
-    }
+        report.NO_MEMBERS,
+        report.NO_OTHERS,
+    } | {*report.TrainingVerdict.__members__}
 
 
 def test_page_has_the_age_bands():

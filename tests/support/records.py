@@ -57,7 +57,8 @@ def _values(name: str, hint: Any) -> st.SearchStrategy[Any]:  # noqa: PLR0911 - 
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return st.sampled_from(hint)
     # A duration that is a float has the microseconds of its message.
-    return _SECONDS if "seconds" in name and hint is float else _SIMPLE[hint]
+    seconds = hint is float and ("seconds" in name or name in {"wall", "cpu"})
+    return _SECONDS if seconds else _SIMPLE[hint]
 
 
 def sample(kind: type, /, **fixed: Any) -> Any:

@@ -37,6 +37,7 @@ from cxreval.records import (
     Canaries,
     Change,
     Failure,
+    Purpose,
     Quota,
     Retirement,
     SubmissionState,
@@ -49,7 +50,7 @@ from cxreval.wire.codec import Decoder, Encoder
 from services.registry.convert import admin, audit, evaluations, leaderboard, submissions
 from services.registry.domain import access, board
 from services.registry.domain import records as domain
-from tests.support.records import MOMENTS, records
+from tests.support.records import MOMENTS, NOON, records
 from tests.support.registry import small_spec
 
 ID = "0123456789abcdef" * 2
@@ -202,6 +203,12 @@ def test_client_reads_a_stored_evaluation(stored):
         usage=stored.usage,
         limits=stored.limits,
     )
+
+
+def test_evaluation_of_a_registry_without_purposes_measures():
+    times = {"create_time": NOON, "update_time": NOON}
+    message = evaluation_service_pb2.Evaluation(state="STATE_QUEUED", **times)
+    assert _messages.evaluation(message).purpose is Purpose.MEASURE
 
 
 @given(
