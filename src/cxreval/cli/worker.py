@@ -17,7 +17,7 @@ from rich.logging import RichHandler
 from rich.progress import Progress, TaskID
 
 from cxreval import sandbox
-from cxreval.cli import options, output
+from cxreval.cli import options, output, script_options
 from cxreval.cli.export import PACKAGES
 from cxreval.client import (
     Evaluation,
@@ -38,7 +38,6 @@ from cxreval.resource_names import EvaluationName
 
 if TYPE_CHECKING:  # needs the extra
     from cxreval.evaluation.driver import EvaluationDriver
-    from cxreval.evaluation.scripts import ScriptRunner
 
 _log = logging.getLogger(__name__)
 _NO_PYTORCH = "this worker does not take PyTorch files"
@@ -68,13 +67,18 @@ def worker(
             "--allow-private-endpoints", help="also call endpoints with private IP addresses"
         ),
     ] = False,
-    scripts: Annotated[
-        Path | None,
-        typer.Option(
-            help="directory for the environments of submitters' scripts, which are then run here "
-            "in isolation; without it, none is run"
-        ),
-    ] = None,
+    scripts: script_options.Directory = None,
+    script_isolation: script_options.Kind = script_options.IsolationKind.BUBBLEWRAP,
+    script_image: script_options.Image = "",
+    script_runtime_class: script_options.RuntimeClass = "",
+    script_claim: script_options.Claim = "",
+    script_index: script_options.Index = "",
+    script_python: script_options.Pythons = [],  # noqa: B006 -- typer's form of no value
+    script_memory_mib: script_options.Memory = script_options.MEMORY_MIB,
+    script_cpu_seconds: script_options.Cpu = script_options.CPU_SECONDS,
+    script_wall_seconds: script_options.Wall = script_options.WALL_SECONDS,
+    script_scratch_mib: script_options.Scratch = script_options.SCRATCH_MIB,
+    script_cache_gib: script_options.Cache = script_options.CACHE_GIB,
     json: options.Json = False,
 ) -> None:
     """Run queued evaluations, one at a time.
@@ -88,6 +92,23 @@ def worker(
         level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=output.errors)]
     )
     signal.signal(signal.SIGTERM, _stop)
+    runner = (
+        scripts
+        and script_options.ScriptOptions(
+            scripts,
+            script_isolation,
+            script_image,
+            script_runtime_class,
+            script_claim,
+            script_index,
+            tuple(script_python),
+            script_memory_mib,
+            script_cpu_seconds,
+            script_wall_seconds,
+            script_scratch_mib,
+            script_cache_gib,
+        ).runner()
+    )
     directories = options.directories(data)
     tls, key = context.obj.tls, context.obj.key
     specs = evaluation_driver.local_benchmarks(directories)
@@ -107,7 +128,7 @@ def worker(
             name or f"{socket.gethostname()}-{os.getpid()}",
             patience_seconds,
             allow_private_endpoints,
-            evaluation_driver.Abilities(_converter(), _runner(scripts)),
+            evaluation_driver.Abilities(_converter(), runner or None),
         )
         for evaluation in _evaluations(driver, bars, once, poll_seconds):
             _print(evaluation, specs, json)
@@ -166,22 +187,6 @@ def _converter() -> Converter | None:
         _log.info("%s: %s", _NO_PYTORCH, error)
         return None
     return _convert
-
-
-def _runner(environments: Path | None) -> ScriptRunner | None:
-    """Returns the runner of submitters' scripts, or None if this worker runs none."""
-    if environments is None:
-        return None
-    require_extra("reproduction", "cxreval worker --scripts", "dulwich", "packaging", "pyseccomp")
-    from cxreval.evaluation.script_runner import IsolatedRunner  # noqa: PLC0415 -- needs the extra
-    from cxreval.reproduction.environments import Environments  # noqa: PLC0415
-    from cxreval.reproduction.isolation.bubblewrap import Bubblewrap  # noqa: PLC0415
-
-    try:
-        return IsolatedRunner(Bubblewrap(), Environments(environments))
-    except SandboxUnavailable as error:
-        _log.warning("no script is run here: %s", error)
-        return None
 
 
 def _convert(

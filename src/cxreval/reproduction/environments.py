@@ -185,6 +185,11 @@ class Environments:
         self._build_seconds = build_seconds
 
     @property
+    def interpreters(self) -> tuple[Interpreter, ...]:
+        """The interpreters that are offered."""
+        return tuple(self._interpreters)
+
+    @property
     def offered(self) -> tuple[str, ...]:
         """The versions of the interpreters that are offered."""
         return tuple(interpreter.version for interpreter in self._interpreters)

@@ -61,6 +61,8 @@ class Bubblewrap:
             group with limits on memory and processes.
     """
 
+    name = "bubblewrap"
+
     def __init__(self) -> None:
         sandbox.check()
         self._binary = sandbox.binary()

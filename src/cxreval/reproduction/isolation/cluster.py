@@ -16,6 +16,7 @@ from typing import Any
 from cxreval.errors import SandboxUnavailable
 
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_ADDRESS = "https://kubernetes.default.svc"
 _CALL_SECONDS = 30.0
 _LOG_SECONDS = 3600.0
 _REMOVE_SECONDS = 60.0
@@ -110,6 +111,21 @@ class Cluster:
             request, timeout=seconds, context=self._tls
         )
         return answer
+
+
+def of_this_pod(credentials: Path = _SERVICE_ACCOUNT) -> Cluster:
+    """Returns the cluster that this process is in a pod of, for the namespace of the pod.
+
+    Raises:
+        SandboxUnavailable: this process is in no pod, or has no service account.
+    """
+    try:
+        namespace = (credentials / "namespace").read_text().strip()
+        return Cluster(_ADDRESS, namespace, credentials)
+    except OSError as error:
+        expected = f"a pod with the token of a service account in {credentials}"
+        message = f"no sandbox: {error.strerror}; expected {expected}"
+        raise SandboxUnavailable(message, expected=expected) from None
 
 
 def _message(body: bytes) -> str:

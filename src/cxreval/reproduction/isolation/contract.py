@@ -173,6 +173,11 @@ class Outcome:
 class Isolation(Protocol):
     """A way to run a stranger's script."""
 
+    @property
+    def name(self) -> str:
+        """What it is, as the provenance of a row states it."""
+        ...
+
     def run(self, run: Run, progress: Progress | None = None) -> Outcome:
         """Runs a script to its end or to its first limit. Nothing of it is left afterwards.
 

@@ -59,6 +59,11 @@ class KubernetesJob:
     def __init__(self, cluster: Cluster, settings: PodSettings) -> None:
         self._cluster, self._settings = cluster, settings
 
+    @property
+    def name(self) -> str:
+        """What isolates, with the runtime class that decides how well."""
+        return f"kubernetes with runtime class {self._settings.runtime_class}"
+
     def run(self, run: Run, progress: Progress | None = None) -> Outcome:
         """Runs a script, as `Isolation.run` describes."""
         run.check()

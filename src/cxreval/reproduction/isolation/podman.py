@@ -37,6 +37,8 @@ class Podman:
         SandboxUnavailable: podman is not installed.
     """
 
+    name = "podman"
+
     def __init__(self, image: str, python: str = "/usr/local/bin/python3") -> None:
         self._image, self._python = image, python
         binary = shutil.which("podman")
