@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import ssl
@@ -12,7 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from cxreval.cli.app import app
 from cxreval.errors import (
     ArtifactTooLarge,
     CommitNotFrozen,
@@ -21,7 +25,9 @@ from cxreval.errors import (
     DownloadFailed,
     MalformedField,
     SourceBundleUnreadable,
+    SourceTreeRefused,
 )
+from cxreval.files import file_sha256
 from cxreval.reproduction import fetch as fetch_module
 from cxreval.reproduction.fetch import fetch
 from cxreval.reproduction.source_bundle import unpack
@@ -250,3 +256,49 @@ def test_a_certificate_of_an_unknown_authority_is_refused(
     with pytest.raises(DownloadFailed, match="CERTIFICATE_VERIFY_FAILED"):
         fetch(server.url + "/r", "1" * 40, tmp_path / "out", allow_private=True)
     assert server.requests == 0
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def bundle_command(server: Server, commit: str, out: Path, *options: str) -> Result:
+    address = f"{server.url}/me/.git"
+    words = ["submission", "bundle", address, "--commit", commit, "--output", str(out), *options]
+    return CliRunner().invoke(app, words)
+
+
+def test_the_command_writes_the_bundle_of_a_public_repository(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch_module, "is_public", lambda _: True)
+    commit = git.repository(tmp_path / "me", {"reproduce.py": b"1", "requirements.lock": b""})
+    done = bundle_command(server, commit, tmp_path / "out", "--json")
+    facts = json.loads(done.output)
+    tree = unpack(tmp_path / "out", commit, tmp_path / "tree")
+    assert (facts["tree_sha256"], facts["files"]) == (tree.digest, 2)
+    assert facts["reproduction"]["bundle_sha256"] == file_sha256(tmp_path / "out")
+
+
+def test_the_command_leaves_a_file_as_it_was_if_what_it_fetched_does_not_hold(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = git.repository(tmp_path / "me", {"reproduce.py": b"1"})
+    other = git.commit_files(tmp_path / "me", {"reproduce.py": b"2"})
+    out = tmp_path / "folder" / "out"
+    out.parent.mkdir()
+    out.write_text("earlier")
+
+    def error(commit: str, *options: str) -> BaseException | None:
+        return bundle_command(server, commit, out, *options).exception
+
+    assert isinstance(error(commit), DownloadFailed)  # loopback is no public network
+    monkeypatch.setattr(fetch_module, "is_public", lambda _: True)
+    assert isinstance(error(commit), SourceTreeRefused)  # it has no lock
+    assert isinstance(error("main"), CommitNotFrozen)
+    assert isinstance(error(commit, "--output", str(tmp_path / "none" / "out")), MalformedField)
+    server.answer = lambda it: by_git(
+        it, tmp_path, server.body.replace(commit.encode(), other.encode())
+    )
+    assert isinstance(error(commit, "--lock", ""), CommitNotInBundle)
+    assert [file.name for file in out.parent.iterdir()] == ["out"]
+    assert out.read_text() == "earlier"

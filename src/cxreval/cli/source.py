@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cxreval.cli import options, output
+from cxreval.extras import require_extra
+from cxreval.fields import field_error
 from cxreval.files import file_sha256
-from cxreval.reproduction.source_bundle import pack
+from cxreval.reproduction.source_bundle import bundle_objects, pack
+from cxreval.reproduction.source_tree import SourceTree, read_tree
 
 
 def bundle(
-    repository: Annotated[Path, typer.Argument(help="git repository", exists=True)],
+    repository: Annotated[
+        str,
+        typer.Argument(
+            help="git repository: a folder, or the address https://host/path of a public one"
+        ),
+    ],
     commit: Annotated[
         str, typer.Option(help="full hash of the commit: `git rev-parse HEAD`, 40 hex characters")
     ],
@@ -31,10 +40,15 @@ def bundle(
     """Write one commit of a repository, with its submodules, to a file for a submission.
 
     Only what the commit has is written: no history, no changes that are not committed. Its files
-    are checked as the platform does when it unpacks them.
+    are checked as the platform does when it unpacks them. Of a public repository only the commit is
+    fetched; one with submodules must be cloned first.
     """
-    required = {"reproduction.entry_point": entry_point, "reproduction.lock": lock}
-    tree = pack(repository, commit, file, {name: path for name, path in required.items() if path})
+    paths = {"reproduction.entry_point": entry_point, "reproduction.lock": lock}
+    required = {name: path for name, path in paths.items() if path}
+    if repository.startswith("https://"):
+        tree = _fetched(repository, commit, file, required)
+    else:
+        tree = pack(Path(repository), commit, file, required)
     manifest = {
         "commit": commit, "bundle_sha256": file_sha256(file), "entry_point": entry_point,
         "lock": lock,
@@ -61,3 +75,23 @@ def bundle(
         *(f"  {name}: {value}" for name, value in manifest.items() if value),
     ):
         output.console.print(line, soft_wrap=True)
+
+
+def _fetched(repository: str, commit: str, file: Path, required: Mapping[str, str]) -> SourceTree:
+    """Writes the source bundle of a commit of a public repository; returns its files, checked."""
+    require_extra("reproduction", "fetching a commit", "dulwich")
+    from cxreval.reproduction.fetch import fetch  # noqa: PLC0415 -- needs the extra
+
+    if not file.parent.is_dir():
+        raise field_error("output", file, "a file in an existing directory")
+    part = file.with_name(f".{file.name}.part")
+    try:
+        fetch(repository, commit, part)
+        with bundle_objects(part) as objects:
+            tree = read_tree(objects, commit)
+        for field, path in required.items():
+            tree.file(path, field)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+    return tree
