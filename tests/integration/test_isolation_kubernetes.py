@@ -248,7 +248,7 @@ def test_kubernetes_takes_the_job_and_the_policy(
     file = tmp_path / "objects.yaml"
     file.write_text(yaml.safe_dump_all(objects))
     ended = subprocess.run(
-        ["kubernetes-validate", "--strict", str(file)], capture_output=True, text=True,
+        [Path(sys.executable).parent / "kubernetes-validate", "--strict", str(file)], capture_output=True, text=True,
         check=False, timeout=SECONDS,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout + ended.stderr

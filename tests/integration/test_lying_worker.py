@@ -436,7 +436,7 @@ def test_messages_without_a_token_attempt_or_report_are_refused_by_name(world: W
     request = pb.DropPredictionsRequest(evaluation=name, attempt=0)
     assert reason(lambda: stubs.DropPredictions(request)) == LeaseLost.reason
     completion = pb.CompleteEvaluationRequest(evaluation=name, token=lease.token)
-    assert reason(lambda: stubs.CompleteEvaluation(completion)) == ReportMismatch.reason
+    assert reason(lambda: stubs.CompleteEvaluation(completion)) == MissingField.reason
     world.give_back(world.liar, lease)
     world.published_honestly(submission)
 

@@ -73,6 +73,8 @@ NAMES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     "ListSubmissionEvents": ({"parent": "submission"}, {}),
     "ListEvaluations": ({"parent": "submission"}, {}),
     "GetReceipt": ({"name": "submission"}, {}),
+    "ReproduceSubmission": ({"name": "submission"}, {}),
+    "GetScriptOutput": ({"evaluation": "evaluation"}, {}),
     "CancelSubmission": ({"name": "submission"}, BECAUSE),
     "RetrySubmission": ({"name": "submission"}, BECAUSE),
     "WithdrawSubmission": ({"name": "submission"}, BECAUSE),

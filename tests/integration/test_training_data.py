@@ -25,7 +25,8 @@ from cxreval.client import (
     Submission,
     SubmissionStatus,
 )
-from cxreval.datasets.benchmark import SPEC_FILE, BenchmarkSpec, StepRule
+from cxreval.datasets.benchmark import BenchmarkSpec, StepRule
+from cxreval.datasets.benchmark_file import SPEC_FILE
 from cxreval.datasets.nih import FINDINGS
 from cxreval.datasets.training_list import TrainingData, TrainingUse
 from cxreval.datasets.truth import load_truth

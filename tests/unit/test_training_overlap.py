@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from cxreval.datasets.benchmark import load_spec
+from cxreval.datasets.benchmark_file import load_spec
 from cxreval.datasets.nih import FINDINGS
 from cxreval.datasets.training_list import TrainingData, TrainingUse
 from cxreval.datasets.truth import load_truth
