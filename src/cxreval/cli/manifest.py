@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,9 @@ from cxreval.manifest.template import examples_left, marked_examples, template
 
 if TYPE_CHECKING:  # slow to import
     from cxreval.cli.artifact import Examined
+
+EXAMPLE_FILES = ("reproduce.py", "requirements.lock", "README.md")
+"""The example that `init --kind script` writes: package data in `reproduction/example`."""
 
 _MOST_COLUMNS = 1000  # of a model's output; more are no findings
 
@@ -62,13 +66,27 @@ def init(
 ) -> None:
     """Write a manifest template with an explanation of every field.
 
-    What a file cannot say is marked as an example, which `submission check` reports.
+    What a file cannot say is marked as an example, which `submission check` reports. For a script,
+    an example script, its lock and a README are written beside the manifest.
     """
     spec = _spec(benchmark)
     given, unsure = _origins(kind, spec, origin, from_timm, from_preprocessor)
+    _write_new(file, template(kind, spec, given, unsure))
+    if kind is Kind.SCRIPT:
+        example = resources.files("cxreval") / "reproduction" / "example"
+        for name in EXAMPLE_FILES:
+            beside = file.parent / name
+            if beside.exists():
+                output.console.print(f"kept {beside}, which exists", soft_wrap=True)
+            else:
+                _write_new(beside, (example / name).read_text("utf-8"))
+
+
+def _write_new(file: Path, text: str) -> None:
+    """Writes a file and prints its name. Raises `MalformedField` if it exists."""
     try:
         with file.open("x", encoding="utf-8") as stream:
-            stream.write(template(kind, spec, given, unsure))
+            stream.write(text)
     except OSError as error:
         expected = "a new file in an existing directory"
         message = f"cannot write {file}: {error.strerror}; expected {expected}"
