@@ -157,17 +157,22 @@ def check(
         Path | None,
         typer.Option(help="PNG file to write: what the model sees of the first image"),
     ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="source bundle of the script", exists=True, dir_okay=False),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Check a manifest and the files that it declares, without a server.
 
-    Says what an image goes through, and runs an ONNX or PyTorch model on two images. The exit
-    status is 1 if there is a mistake.
+    Says what an image goes through, and runs an ONNX or PyTorch model on two images. Of a script,
+    the commit, the entry point and the lock in the source bundle are checked. The exit status is 1
+    if there is a mistake.
     """
     spec = _spec(benchmark)
     document = read_document(manifest, datetime.now(UTC).date(), spec)
     problems = [_problem(document, error) for error in document.problems]
-    examined = _examined(files or [], document.manifest, spec, image or [])
+    examined = _examined(files or [], bundle, document.manifest, spec, image or [])
     problems += map(_file_problem, examined.problems)
     if not document.problems:
         examined.facts |= _preprocessed(document.manifest, image or [], preview)
@@ -189,16 +194,24 @@ def check(
 
 
 def _examined(
-    files: list[Path], manifest: Manifest, spec: BenchmarkSpec, images: list[Path]
+    files: list[Path],
+    bundle: Path | None,
+    manifest: Manifest,
+    spec: BenchmarkSpec,
+    images: list[Path],
 ) -> Examined:
     from cxreval.cli import artifact  # noqa: PLC0415 -- slow to import
 
-    if not files:
-        return artifact.Examined()
+    examined = artifact.Examined()
     try:
-        return artifact.examine(artifact.completed(files, manifest), manifest, spec, images)
+        if files:
+            complete = artifact.completed(files, manifest)
+            examined = artifact.examine(complete, manifest, spec, images)
     except CxrevalError as error:
-        return artifact.Examined(problems=[error])
+        examined.problems.append(error)
+    if bundle:
+        artifact.examine_source(bundle, manifest, examined)
+    return examined
 
 
 def _preprocessed(manifest: Manifest, images: list[Path], preview: Path | None) -> dict[str, str]:

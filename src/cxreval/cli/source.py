@@ -8,8 +8,12 @@ from typing import Annotated
 import typer
 
 from cxreval.cli import options, output
+from cxreval.errors import ExtraMissing
 from cxreval.files import file_sha256
+from cxreval.reproduction.declared import DeclaredFiles
+from cxreval.reproduction.git_objects import Objects
 from cxreval.reproduction.source_bundle import pack
+from cxreval.reproduction.source_tree import SourceTree
 
 
 def bundle(
@@ -31,10 +35,19 @@ def bundle(
     """Write one commit of a repository, with its submodules, to a file for a submission.
 
     Only what the commit has is written: no history, no changes that are not committed. Its files
-    are checked as the platform does when it unpacks them.
+    and its lock are checked as the platform does when it unpacks them.
     """
-    required = {"reproduction.entry_point": entry_point, "reproduction.lock": lock}
-    tree = pack(repository, commit, file, {name: path for name, path in required.items() if path})
+    notes: list[str] = []
+
+    def look(tree: SourceTree, objects: Objects) -> None:
+        try:
+            DeclaredFiles(entry_point, lock).check(tree, objects)
+        except ExtraMissing as error:
+            notes.append(f"{lock} is not checked here: {error.message}")
+
+    tree = pack(repository, commit, file, look)
+    for note in notes:
+        output.errors.print(f"note: {note}", soft_wrap=True)
     manifest = {
         "commit": commit, "bundle_sha256": file_sha256(file), "entry_point": entry_point,
         "lock": lock,
