@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cxreval.datasets.benchmark import load_spec, read_list
+from cxreval.datasets.benchmark import read_list
+from cxreval.datasets.benchmark_file import load_spec
 from cxreval.datasets.nih import FINDINGS
 from cxreval.datasets.training_list import TrainingData, TrainingUse, packed, unpacked
 from cxreval.datasets.truth import load_truth, truth_of
