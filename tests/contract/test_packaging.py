@@ -78,11 +78,16 @@ def extras(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
 
 
 def python_files() -> dict[str, Path]:
-    """Returns the file of every module of the library and the services, by the module's name."""
+    """Returns the file of every module of the library and the services, by the module's name.
+
+    The example script, which submitters copy, is no module.
+    """
     files = {}
     for root in (REPOSITORY / "src", REPOSITORY):
         for package in ("cxreval", "services"):
             for file in (root / package).rglob("*.py"):
+                if file.parent.name == "example":
+                    continue
                 parts = file.relative_to(root).with_suffix("").parts
                 files[".".join(parts).removesuffix(".__init__")] = file
     return files

@@ -6,14 +6,17 @@ else is real: git, the source bundle, the sandbox, the services.
 
 from __future__ import annotations
 
+import json
 import platform
+import re
 import time
 from dataclasses import replace
 
 import pytest
+from typer.testing import CliRunner
 
 from cxreval.audit.chain import Head
-from cxreval.cli.explanation import explained
+from cxreval.cli.app import app
 from cxreval.client import (
     EvaluationStatus,
     Kind,
@@ -161,6 +164,14 @@ def submit_table(system, text, name):
     return submitted.name
 
 
+def explain(system, name, *options):
+    """Returns what `cxreval audit explain` prints on a terminal of 80 columns."""
+    arguments = ["audit", "explain", name, f"--registry={system.registry_service.address}"]
+    ran = CliRunner(env={"COLUMNS": "80"}).invoke(app, [*arguments, *options])
+    assert ran.exit_code == 0, ran.output
+    return ran.output
+
+
 def test_script_without_a_checkpoint_is_executed_and_replayed(system, isolation):
     bundle, commit = bundled(system, SCRIPT, "whole")
     manifest = replace(declared(commit), kind=Kind.SCRIPT, source_kind=SourceKind.SCRIPT)
@@ -187,15 +198,23 @@ def test_table_is_reproduced_by_its_script_and_the_evidence_is_told(system, isol
     assert row.reproduction.max_difference < 1e-6
     assert (row.reproduction.images, row.reproduction.canaries) == (len(IMAGES), 32)
     assert row.reproduction.canaries_flagged == 0
-    client, head = system.registry, Head()
-    receipt = client.receipt(name)
-    events = [link for link in client.audit_chain(0) if link.submission == name]
-    told = explained(row, list(client.list_evaluations(name)), events, receipt)
-    text = "\n".join(f"{sentence.text} [{sentence.digest}]" for sentence in told)
-    assert f"commit {row.manifest.reproduction.commit}" in text
-    assert f"bundle {row.manifest.reproduction.bundle_sha256}" in text
-    assert f"reproduced on {len(IMAGES)} of {len(IMAGES)} images" in text
-    Verification(client, client.public_key(), head).run()
+    client = system.registry
+    printed = explain(system, name)
+    told = " ".join(printed.split())
+    assert all(len(line) <= 80 for line in printed.splitlines())
+    given = row.manifest.reproduction
+    assert f"commit {given.commit}" in told
+    assert f"bundle {given.bundle_sha256}" in told
+    assert f"reproduced on {len(IMAGES)} of {len(IMAGES)} images" in told
+    assert "does not declare what the model was trained on" in told
+    # The receipt has the sha256 of all files of the commit, and the command states the same.
+    signed = json.loads(client.receipt(name).payload)
+    tree = pack(system.directory / "honest", given.commit, system.directory / "again").digest
+    assert signed["run"]["reproduce"]["provenance"]["source_tree_sha256"] == tree
+    assert f"tree {tree}" in told
+    for sentence in json.loads(explain(system, name, "--json")):
+        assert re.fullmatch(r"[a-z]+ (\d+:)?[0-9a-f]{40,64}", sentence["digest"]), sentence
+    Verification(client, client.public_key(), Head()).run()
 
 
 @pytest.mark.parametrize(

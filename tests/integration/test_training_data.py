@@ -244,6 +244,15 @@ def test_the_command_line_sends_the_list_and_shows_the_verdict(world: World) -> 
     world.driver.run_next(lambda *_: None)
     submission = json.loads(name[name.index("{") :])["name"]
     assert "training data: overlap, as declared; 12 images and 12" in cxreval("report", submission)
+    explained = json.loads(cxreval("audit", "explain", submission, "--json"))
+    told = {sentence["text"]: sentence["digest"] for sentence in explained}
+    sha256 = hashlib.sha256(listed.read_bytes()).hexdigest()
+    assert told["It declares as training data of this data set: images."] == f"list {sha256}"
+    verdict = "Training data: overlap, as declared; 12 images and 12 patients of these."
+    assert told[verdict].startswith("report ")
+    mistyped = world.evaluated("clean", 1.0, LISTED, ["00000001_000.jpeg"], seed=4)
+    note = "training data: clean, as declared; no identifier of the list is in this data set"
+    assert note in cxreval("report", mistyped.name)
     # Who scores again has no list, so the verdict is not compared.
     labels = f"--labels={world.directory / 'clean' / 'labels.csv'}"
     assert "DIFFERENT" not in cxreval("audit", "rescore", submission, labels)

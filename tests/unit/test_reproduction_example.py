@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +11,10 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import onnxruntime
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from cxreval.cli.app import app
+from cxreval.cli.manifest import EXAMPLE_FILES
 from cxreval.datasets.nih import FINDINGS
 from cxreval.datasets.prediction_file import read_predictions
 from cxreval.imaging.decode import decode
@@ -23,7 +23,7 @@ from cxreval.preprocessing import PRESETS
 from tests.conftest import REPOSITORY
 from tests.support import git_repositories as git
 
-EXAMPLE = REPOSITORY / "docs/examples/reproduction"
+EXAMPLE = REPOSITORY / "src/cxreval/reproduction/example"
 CHECKPOINT = REPOSITORY / "demo/checkpoints/thumbnail-linear.onnx"
 
 
@@ -62,13 +62,30 @@ def test_the_example_gives_the_platforms_probabilities_in_any_order(tmp_path: Pa
         np.testing.assert_allclose(probabilities, ours[0], atol=1e-6)
 
 
-def test_the_example_can_be_packed_as_it_is(tmp_path: Path) -> None:
-    shutil.copytree(EXAMPLE, tmp_path / "mine")
-    commit = git.repository(tmp_path / "mine", {})
-    arguments = ["submission", "bundle", str(tmp_path / "mine"), "--commit", commit]
-    packed = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / "source.bundle")])
+def command(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["submission", *map(str, arguments)])
+
+
+def test_init_writes_the_example_beside_the_manifest_and_it_can_be_packed(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "README.md").write_text("my own")
+    written = command("init", mine / "mine.yaml", "--kind", "script")
+    assert written.exit_code == 0, written.output
+    assert (mine / "README.md").read_text() == "my own"
+    assert f"kept {mine / 'README.md'}" in written.output
+    for name in ("reproduce.py", "requirements.lock"):
+        assert (mine / name).read_bytes() == (EXAMPLE / name).read_bytes()
+    assert {*EXAMPLE_FILES} == {file.name for file in EXAMPLE.iterdir() if file.is_file()}
+    commit = git.repository(mine, {})
+    packed = command("bundle", mine, "--commit", commit, "--output", tmp_path / "source.bundle")
     assert packed.exit_code == 0
     assert "  entry_point: reproduce.py\n  lock: requirements.lock\n" in packed.output
+
+
+def test_init_of_another_kind_writes_the_manifest_alone(tmp_path: Path) -> None:
+    assert command("init", tmp_path / "mine.yaml", "--kind", "predictions").exit_code == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.yaml"]
 
 
 def test_every_package_of_the_example_has_a_version_and_digests() -> None:

@@ -250,7 +250,8 @@ def command(*arguments: str) -> Result:
 
 
 def test_the_command_says_what_it_wrote_and_what_the_manifest_states(tmp_path: Path) -> None:
-    commit = git.repository(tmp_path / "r", {"tools/run.py": b"1", "requirements.lock": b"22"})
+    lock = b"numpy==2.4.6 --hash=sha256:" + b"a" * 64
+    commit = git.repository(tmp_path / "r", {"tools/run.py": b"1", "requirements.lock": lock})
     out = tmp_path / "out"
     arguments = (str(tmp_path / "r"), "--commit", commit, "--output", str(out))
     said = command(*arguments, "--entry-point", "tools/run.py", "--json").output
@@ -262,7 +263,7 @@ def test_the_command_says_what_it_wrote_and_what_the_manifest_states(tmp_path: P
         "tree": tree.tree,
         "tree_sha256": tree.digest,
         "files": 2,
-        "files_bytes": 3,
+        "files_bytes": 1 + len(lock),
         "submodules": {},
         "reproduction": {
             "commit": commit,

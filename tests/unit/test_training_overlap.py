@@ -65,6 +65,26 @@ def test_salted_hashes_of_images_and_patients_find_the_same(truth):
     assert counts(truth, TrainingUse.IMAGES, *images, salt="another-salt") == (0, 0)
 
 
+@pytest.mark.parametrize("uses", [TrainingUse.IMAGES, TrainingUse.PATIENTS])
+def test_a_list_of_which_nothing_is_in_the_label_table_is_unmatched(truth, uses):
+    def unmatched(*names, salt=""):
+        return truth.training.exposure(TrainingData(uses, "", salt), frozenset(names)).unmatched
+
+    inside, absent = (IMAGES[0], ABSENT) if uses is TrainingUse.IMAGES else ("00000001", "00000099")
+    plain = absent.lstrip("0") if uses is TrainingUse.PATIENTS else absent
+    assert unmatched("of another data set.png", f"{inside} ", inside.upper() + "x")
+    assert not unmatched("of another data set.png", absent)
+    assert not unmatched(inside)
+    assert unmatched(*salted("nobody"), salt=SALT)
+    assert unmatched(*salted(plain), salt="another-salt")
+    assert not unmatched(*salted(plain), salt=SALT)
+
+
+def test_a_declaration_without_a_list_is_never_unmatched(truth):
+    for uses in (TrainingUse.NONE, TrainingUse.NIH_TRAIN_VAL):
+        assert not truth.training.exposure(TrainingData(uses), frozenset()).unmatched
+
+
 def test_lists_of_nih_are_read_from_the_data_set_and_missing_ones_are_named(truth):
     assert counts(truth, TrainingUse.NIH_TRAIN_VAL) == (0, 1)
     for uses in (TrainingUse.NIH_TEST, TrainingUse.NIH_ALL):

@@ -57,6 +57,8 @@ def _check_contamination(
     if overlaps != (found.patients > 0) or found.verdict is TrainingVerdict.UNDECLARED:
         expected = "overlap exactly if a patient was trained on, else clean"
         raise _mismatch("contamination.verdict", found.verdict, expected)
+    if found.unmatched and overlaps:
+        raise _mismatch("contamination.unmatched", found.unmatched, "false with an overlap")
     counts = (found.images, found.patients, found.clean_images, found.clean_patients)
     patients = found.patients + found.clean_patients
     images = found.images + found.clean_images

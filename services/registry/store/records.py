@@ -106,6 +106,8 @@ def report_json(report: Report) -> dict[str, Any]:
     """Returns a report without its evidence as the value of a JSON column."""
     fields = asdict(replace(report, evidence=None))
     del fields["evidence"]
+    if report.contamination and not report.contamination.unmatched:
+        del fields["contamination"]["unmatched"]  # as reports were before there was this field
     return {name: value for name, value in fields.items() if value or name not in _DECLARED}
 
 

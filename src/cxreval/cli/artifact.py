@@ -35,11 +35,13 @@ from cxreval.errors import (
 )
 from cxreval.export.pytorch_file import FORMATS, check_file, kind_of
 from cxreval.extras import require_extra
-from cxreval.files import MAX_ARTIFACT_BYTES, MAX_FILE_BYTES
+from cxreval.fields import required
+from cxreval.files import MAX_ARTIFACT_BYTES, MAX_FILE_BYTES, file_sha256
 from cxreval.foreign_files import foreign_kind
 from cxreval.imaging.preprocess import profile_of
 from cxreval.manifest.model import UPLOADED, CheckpointFormat, Kind, Manifest
 from cxreval.model_interface import check as check_interface
+from cxreval.reproduction.declared import DeclaredFiles, examine_bundle
 
 if TYPE_CHECKING:  # needs the extra
     from cxreval.onnx_file.signature import Signature
@@ -85,6 +87,8 @@ def examine(
             step(files, facts, manifest)
         except CxrevalError as error:
             examined.problems.append(error)
+    if manifest.kind is Kind.SCRIPT and not examined.problems:
+        examine_source(files[0], manifest, examined)
     if manifest.kind is Kind.CHECKPOINT and not examined.problems:
         findings = benchmark.findings if benchmark else ()
         try:
@@ -97,6 +101,37 @@ def examine(
         except CxrevalError as error:
             examined.problems.append(error)
     return examined
+
+
+def examine_source(bundle: Path, manifest: Manifest, examined: Examined) -> None:
+    """Adds what is known of a source bundle: the commit, the entry point and the lock are in it."""
+    given = manifest.reproduction
+    if given is None or not given.entry_point:
+        if manifest.kind is not Kind.SCRIPT:  # of that kind, the manifest's rules say so
+            field = "manifest.reproduction.entry_point"
+            examined.problems.append(required(field, "the path of the script"))
+        return
+    dependencies = manifest.environment.dependencies if manifest.environment else ()
+    files = DeclaredFiles(given.entry_point, given.lock, dependencies)
+    try:
+        if given.bundle_sha256 and given.bundle_sha256 != (sha256 := file_sha256(bundle)):
+            field = "manifest.reproduction.bundle_sha256"
+            raise DigestMismatch(
+                f"{bundle} has sha256 {sha256}; {field} is {given.bundle_sha256}",
+                field=field,
+                expected=given.bundle_sha256,
+            )
+        tree = examine_bundle(bundle, given.commit, files)
+    except (ExtraMissing, SandboxUnavailable) as error:
+        examined.notes.append(f"{bundle} was not looked into here: {error.message}")
+    except CxrevalError as error:
+        examined.problems.append(error)
+    else:
+        lock = f", lock {given.lock}" if given.lock else ""
+        examined.facts["source"] = (
+            f"commit {tree.commit} with {len(tree.files)} files of {tree.nbytes} bytes, "
+            f"sha256 of all {tree.digest}; entry point {given.entry_point}{lock}"
+        )
 
 
 def completed(files: Sequence[Path], manifest: Manifest, *, check: bool = True) -> list[Path]:
@@ -208,6 +243,8 @@ def _content(
         file = _only(files, manifest)
         if manifest.format:
             facts["content"] = check_file(file, manifest.format)
+    elif manifest.kind is Kind.SCRIPT:
+        _only(files, manifest)
     elif manifest.kind and manifest.kind not in UPLOADED:
         message = f"kind {manifest.kind} comes without a file"
         raise MalformedField(message, field="artifact", expected="no file")

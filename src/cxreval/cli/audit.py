@@ -25,7 +25,7 @@ from cxreval.errors import (
 )
 from cxreval.metrics.comparison import first_difference
 from cxreval.metrics.report import Report, covered_findings
-from cxreval.resource_names import EvaluationName
+from cxreval.resource_names import EvaluationName, SubmissionName
 
 app = typer.Typer(
     help="Verify the audit chain and the receipts of a registry.", no_args_is_help=True
@@ -192,12 +192,14 @@ def explain(
         links = chain.follow(client.audit_chain(0), chain.Head())
         events = [event for event in links if event.submission == found.name]
         evaluations = list(client.list_evaluations(found.name))
-    sentences = explained(found, evaluations, events, receipt)
+        benchmark = client.get_benchmark(SubmissionName.parse(found.name).benchmark)
+    sentences = explained(found, benchmark, evaluations, events, receipt)
     if json:
         output.print_json(sentences)
     else:
         for sentence in sentences:
-            output.print_item(sentence.text, [sentence.digest])
+            output.console.print(sentence.text)
+            output.console.print(f"  {sentence.digest}", soft_wrap=True)
 
 
 @app.command("public-key")

@@ -10,8 +10,12 @@ from typing import Any
 
 from cxreval.audit.chain import AuditEvent
 from cxreval.audit.receipts import Receipt
-from cxreval.client import Evaluation, Purpose, Submission, Usage
+from cxreval.cli.output import LADDER
+from cxreval.cli.score_output import declared_lines, signal_line
+from cxreval.client import Evaluation, Manifest, Purpose, Submission, Usage
 from cxreval.client.evidence_text import agreements
+from cxreval.datasets.benchmark import BenchmarkSpec
+from cxreval.metrics.report import Report
 
 _PUBLIC = {
     "created": "It was submitted",
@@ -39,6 +43,7 @@ class Sentence:
 
 def explained(
     submission: Submission,
+    benchmark: BenchmarkSpec,
     evaluations: Sequence[Evaluation],
     events: Sequence[AuditEvent],
     receipt: Receipt,
@@ -47,14 +52,19 @@ def explained(
 
     Args:
         submission: the submission, which has a row.
+        benchmark: its benchmark.
         evaluations: its evaluations that the caller may read, oldest first.
         events: its events in the audit chain that the caller may read.
         receipt: the latest receipt of the row; it should be verified.
     """
     signed = json.loads(receipt.payload)
     return [
-        *_submitted(submission, signed),
-        *(item for evaluation in evaluations for item in _evaluation(evaluation, signed)),
+        *_submitted(submission, benchmark, signed),
+        *(
+            item
+            for evaluation in evaluations
+            for item in _evaluation(evaluation, submission, benchmark, signed)
+        ),
         *(_event(event) for event in events if event.change in _PUBLIC),
         *(
             Sentence(f"As of now it is {line}.", _digest("predictions", signed))
@@ -67,13 +77,18 @@ def explained(
     ]
 
 
-def _submitted(submission: Submission, signed: Mapping[str, Any]) -> Iterator[Sentence]:
+def _submitted(
+    submission: Submission, benchmark: BenchmarkSpec, signed: Mapping[str, Any]
+) -> Iterator[Sentence]:
     manifest = submission.manifest
     name = f"{manifest.model} by {manifest.organisation}"
     yield Sentence(
         f"{name} is a submission of kind {submission.kind} to {signed['benchmark']}.",
         f"benchmark {signed['benchmark_digest']}",
     )
+    if benchmark.ladder:
+        rule = f"The benchmark has the {LADDER}."
+        yield Sentence(rule, f"benchmark {signed['benchmark_digest']}")
     if manifest.artifact_sha256:
         yield Sentence("Its file is named by its content.", f"artifact {manifest.artifact_sha256}")
     given = manifest.reproduction
@@ -89,7 +104,32 @@ def _submitted(submission: Submission, signed: Mapping[str, Any]) -> Iterator[Se
         yield Sentence("Its packages were uploaded.", f"wheelhouse {given.wheelhouse_sha256}")
 
 
-def _evaluation(evaluation: Evaluation, signed: Mapping[str, Any]) -> Iterator[Sentence]:
+def _trained(
+    manifest: Manifest, benchmark: BenchmarkSpec, report: Report, signed: Mapping[str, Any]
+) -> Iterator[Sentence]:
+    """Yields what is declared and what was found of the data that the model was trained on."""
+    computed = _digest("report", signed)
+    declared = manifest.training_data
+    if declared is None:
+        yield Sentence("It does not declare what the model was trained on.", computed)
+    else:
+        listed = f"list {declared.list_sha256}" if declared.list_sha256 else computed
+        what = f"It declares as training data of this data set: {declared.uses}."
+        yield Sentence(what, listed)
+    if report.contamination:
+        for line in declared_lines(benchmark, report.contamination):
+            yield Sentence(f"{line[0].upper()}{line[1:]}.", computed)
+    for signal in report.membership:
+        line = signal_line(signal)
+        yield Sentence(f"{line[0].upper()}{line[1:]}.", f"list {signal.list_sha256}")
+
+
+def _evaluation(
+    evaluation: Evaluation,
+    submission: Submission,
+    benchmark: BenchmarkSpec,
+    signed: Mapping[str, Any],
+) -> Iterator[Sentence]:
     ran, identifier = evaluation.provenance, evaluation.name.rpartition("/")[2]
     if evaluation.purpose is Purpose.MEASURE and evaluation.report:
         runtime = ran.get("inference_runtime") or ran.get("isolation") or "the submitted table"
@@ -99,6 +139,9 @@ def _evaluation(evaluation: Evaluation, signed: Mapping[str, Any]) -> Iterator[S
             _digest("predictions", signed),
         )
         yield Sentence("Its report was computed from them.", _digest("report", signed))
+        yield from _trained(submission.manifest, benchmark, evaluation.report, signed)
+    if tree := ran.get("source_tree_sha256"):
+        yield Sentence(f"Evaluation {identifier} unpacked the files of the commit.", f"tree {tree}")
     if evaluation.usage and evaluation.limits:
         yield Sentence(
             f"Evaluation {identifier} ran the script with Python "

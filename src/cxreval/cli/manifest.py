@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,9 @@ from cxreval.manifest.template import examples_left, marked_examples, template
 
 if TYPE_CHECKING:  # slow to import
     from cxreval.cli.artifact import Examined
+
+EXAMPLE_FILES = ("reproduce.py", "requirements.lock", "README.md")
+"""The example that `init --kind script` writes: package data in `reproduction/example`."""
 
 _MOST_COLUMNS = 1000  # of a model's output; more are no findings
 
@@ -62,13 +66,27 @@ def init(
 ) -> None:
     """Write a manifest template with an explanation of every field.
 
-    What a file cannot say is marked as an example, which `submission check` reports.
+    What a file cannot say is marked as an example, which `submission check` reports. For a script,
+    an example script, its lock and a README are written beside the manifest.
     """
     spec = _spec(benchmark)
     given, unsure = _origins(kind, spec, origin, from_timm, from_preprocessor)
+    _write_new(file, template(kind, spec, given, unsure))
+    if kind is Kind.SCRIPT:
+        example = resources.files("cxreval") / "reproduction" / "example"
+        for name in EXAMPLE_FILES:
+            beside = file.parent / name
+            if beside.exists():
+                output.console.print(f"kept {beside}, which exists", soft_wrap=True)
+            else:
+                _write_new(beside, (example / name).read_text("utf-8"))
+
+
+def _write_new(file: Path, text: str) -> None:
+    """Writes a file and prints its name. Raises `MalformedField` if it exists."""
     try:
         with file.open("x", encoding="utf-8") as stream:
-            stream.write(template(kind, spec, given, unsure))
+            stream.write(text)
     except OSError as error:
         expected = "a new file in an existing directory"
         message = f"cannot write {file}: {error.strerror}; expected {expected}"
@@ -139,17 +157,22 @@ def check(
         Path | None,
         typer.Option(help="PNG file to write: what the model sees of the first image"),
     ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="source bundle of the script", exists=True, dir_okay=False),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Check a manifest and the files that it declares, without a server.
 
-    Says what an image goes through, and runs an ONNX or PyTorch model on two images. The exit
-    status is 1 if there is a mistake.
+    Says what an image goes through, and runs an ONNX or PyTorch model on two images. Of a script,
+    the commit, the entry point and the lock in the source bundle are checked. The exit status is 1
+    if there is a mistake.
     """
     spec = _spec(benchmark)
     document = read_document(manifest, datetime.now(UTC).date(), spec)
     problems = [_problem(document, error) for error in document.problems]
-    examined = _examined(files or [], document.manifest, spec, image or [])
+    examined = _examined(files or [], bundle, document.manifest, spec, image or [])
     problems += map(_file_problem, examined.problems)
     if not document.problems:
         examined.facts |= _preprocessed(document.manifest, image or [], preview)
@@ -171,16 +194,24 @@ def check(
 
 
 def _examined(
-    files: list[Path], manifest: Manifest, spec: BenchmarkSpec, images: list[Path]
+    files: list[Path],
+    bundle: Path | None,
+    manifest: Manifest,
+    spec: BenchmarkSpec,
+    images: list[Path],
 ) -> Examined:
     from cxreval.cli import artifact  # noqa: PLC0415 -- slow to import
 
-    if not files:
-        return artifact.Examined()
+    examined = artifact.Examined()
     try:
-        return artifact.examine(artifact.completed(files, manifest), manifest, spec, images)
+        if files:
+            complete = artifact.completed(files, manifest)
+            examined = artifact.examine(complete, manifest, spec, images)
     except CxrevalError as error:
-        return artifact.Examined(problems=[error])
+        examined.problems.append(error)
+    if bundle:
+        artifact.examine_source(bundle, manifest, examined)
+    return examined
 
 
 def _preprocessed(manifest: Manifest, images: list[Path], preview: Path | None) -> dict[str, str]:

@@ -18,6 +18,7 @@ from cxreval.datasets.benchmark import BenchmarkSpec
 from cxreval.metrics.comparison import PairedDifference
 from cxreval.metrics.registry import METRICS, Direction, Metric
 from cxreval.metrics.report import (
+    Contamination,
     Interval,
     MembershipSignal,
     MetricValue,
@@ -29,6 +30,8 @@ from cxreval.metrics.report import (
 WIDTH = 100
 
 _MACRO = "macro"
+
+UNMATCHED = "no identifier of the list is in this data set"
 
 
 def _terminal() -> output.Terminal:
@@ -109,22 +112,29 @@ def print_report(name: str, spec: BenchmarkSpec, report: Report, about: str = ""
 
 def training_lines(spec: BenchmarkSpec, report: Report) -> list[str]:
     """Returns sentences on the declared training data and on each public training list."""
-    lines = []
-    if declared := report.contamination:
-        lines.append(f"training data: {declared.verdict}, as declared")
-        if declared.verdict is TrainingVerdict.OVERLAP:
-            lines[0] += f"; {declared.images} images and {declared.patients} patients of these"
-            lines += [
-                f"{METRICS[value.metric].label} on the {declared.clean_images} images of the other "
-                f"{declared.clean_patients} patients: {_figure(value.value)}"
-                f"{f' ({_bounds(value.interval)})' if value.interval else ''}"
-                for value in declared.clean_metrics
-                if (value.metric, value.finding) == (spec.ranking_metric, "")
-            ]
-    return [*lines, *map(_signal, report.membership)]
+    declared = report.contamination
+    lines = declared_lines(spec, declared) if declared else []
+    return [*lines, *map(signal_line, report.membership)]
 
 
-def _signal(signal: MembershipSignal) -> str:
+def declared_lines(spec: BenchmarkSpec, declared: Contamination) -> list[str]:
+    """Returns sentences on the declared training data."""
+    lines = [f"training data: {declared.verdict}, as declared"]
+    if declared.unmatched:
+        lines[0] += f"; {UNMATCHED}"
+    if declared.verdict is TrainingVerdict.OVERLAP:
+        lines[0] += f"; {declared.images} images and {declared.patients} patients of these"
+        lines += [
+            f"{METRICS[value.metric].label} on the {declared.clean_images} images of the other "
+            f"{declared.clean_patients} patients: {_figure(value.value)}"
+            f"{f' ({_bounds(value.interval)})' if value.interval else ''}"
+            for value in declared.clean_metrics
+            if (value.metric, value.finding) == (spec.ranking_metric, "")
+        ]
+    return lines
+
+
+def signal_line(signal: MembershipSignal) -> str:
     """Returns a sentence on the images of a public training list."""
     about = f"public list {signal.list}, {signal.member_images} of these images"
     if signal.difference is None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cxreval.cli import options, output
+from cxreval.errors import ExtraMissing
 from cxreval.extras import require_extra
 from cxreval.fields import field_error
 from cxreval.files import file_sha256
+from cxreval.reproduction.declared import DeclaredFiles
+from cxreval.reproduction.git_objects import Objects
 from cxreval.reproduction.source_bundle import bundle_objects, pack
 from cxreval.reproduction.source_tree import SourceTree, read_tree
 
@@ -40,15 +43,23 @@ def bundle(
     """Write one commit of a repository, with its submodules, to a file for a submission.
 
     Only what the commit has is written: no history, no changes that are not committed. Its files
-    are checked as the platform does when it unpacks them. Of a public repository only the commit is
-    fetched; one with submodules must be cloned first.
+    and its lock are checked as the platform does when it unpacks them. Of a public repository only
+    the commit is fetched; one with submodules must be cloned first.
     """
-    paths = {"reproduction.entry_point": entry_point, "reproduction.lock": lock}
-    required = {name: path for name, path in paths.items() if path}
+    notes: list[str] = []
+
+    def look(tree: SourceTree, objects: Objects) -> None:
+        try:
+            DeclaredFiles(entry_point, lock).check(tree, objects)
+        except ExtraMissing as error:
+            notes.append(f"{lock} is not checked here: {error.message}")
+
     if repository.startswith("https://"):
-        tree = _fetched(repository, commit, file, required)
+        tree = _fetched(repository, commit, file, look)
     else:
-        tree = pack(Path(repository), commit, file, required)
+        tree = pack(Path(repository), commit, file, look)
+    for note in notes:
+        output.errors.print(f"note: {note}", soft_wrap=True)
     manifest = {
         "commit": commit, "bundle_sha256": file_sha256(file), "entry_point": entry_point,
         "lock": lock,
@@ -77,7 +88,9 @@ def bundle(
         output.console.print(line, soft_wrap=True)
 
 
-def _fetched(repository: str, commit: str, file: Path, required: Mapping[str, str]) -> SourceTree:
+def _fetched(
+    repository: str, commit: str, file: Path, look: Callable[[SourceTree, Objects], None]
+) -> SourceTree:
     """Writes the source bundle of a commit of a public repository; returns its files, checked."""
     require_extra("reproduction", "fetching a commit", "dulwich")
     from cxreval.reproduction.fetch import fetch  # noqa: PLC0415 -- needs the extra
@@ -89,8 +102,7 @@ def _fetched(repository: str, commit: str, file: Path, required: Mapping[str, st
         fetch(repository, commit, part)
         with bundle_objects(part) as objects:
             tree = read_tree(objects, commit)
-        for field, path in required.items():
-            tree.file(path, field)
+            look(tree, objects)
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)

@@ -90,6 +90,8 @@ def submit(
         declared, complete = _checked(manifest, files or [], spec, look=not no_check)
         further = {Part.SOURCE_BUNDLE: bundle, Part.WHEELHOUSE: wheelhouse}
         declared = _with_parts(declared, further)
+        if bundle and not no_check:
+            _check_source(bundle, declared)
         token = _endpoint_token(token_file, ask_token) if declared.kind is Kind.ENDPOINT else ""
         created = client.create_submission(
             spec.name, declared, endpoint_token=token, training_list=training_list
@@ -114,6 +116,18 @@ def _with_parts(manifest: Manifest, files: Mapping[Part, Path | None]) -> Manife
     if not manifest.reproduction or not manifest.reproduction.entry_point:
         raise required("manifest.reproduction.entry_point", "the path of the script")
     return replace(manifest, reproduction=replace(manifest.reproduction, **digests))
+
+
+def _check_source(bundle: Path, manifest: Manifest) -> None:
+    """Looks into a source bundle. Raises the first problem."""
+    from cxreval.cli import artifact  # noqa: PLC0415 -- slow to import
+
+    examined = artifact.Examined()
+    artifact.examine_source(bundle, manifest, examined)
+    if examined.problems:
+        raise refusal(examined.problems)
+    for note in examined.notes:
+        output.errors.print(f"note: {note}", soft_wrap=True)
 
 
 def _checked(

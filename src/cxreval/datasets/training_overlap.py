@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -65,11 +66,13 @@ class TrainingOverlap:
             case TrainingUse.NONE:
                 return self._exposed((), ())
             case TrainingUse.PATIENTS:
-                return self._exposed((), self._patient_numbers(identifiers, data.salt))
+                found = self._exposed((), self._patient_numbers(identifiers, data.salt))
             case TrainingUse.IMAGES:
-                return self._of_images(_matching(self._images, identifiers, data.salt))
+                found = self._of_images(_matching(self._images, identifiers, data.salt))
             case _:
                 return self._of_images(self._nih(data.uses))
+        unmatched = not (found.patients.any() or self._in_table(data, identifiers))
+        return replace(found, unmatched=unmatched)
 
     def public_lists(self) -> tuple[PublicList, ...]:
         """Returns the public training lists of the data set, in the order of their names.
@@ -119,6 +122,16 @@ class TrainingOverlap:
         exposure.images[np.fromiter(rows, np.intp)] = True
         exposure.patients[np.fromiter(patients, np.intp)] = True
         return exposure
+
+    def _in_table(self, data: TrainingData, identifiers: frozenset[str]) -> bool:
+        """Returns whether the label table has an image or patient of a list."""
+        if data.uses is TrainingUse.IMAGES:
+            known = {name for name, _, _ in self._named()}
+        else:
+            known = {patient for _, _, patient in self._named()}
+            if not data.salt:
+                identifiers |= {*map(_plain, identifiers)}
+        return any(_matching(known, identifiers, data.salt))
 
     def prepare(self) -> None:
         """Reads the label table, which the first declaration needs. Raises `DatasetInvalid`."""

@@ -43,11 +43,13 @@ class Exposure:
     """The images and patients of a benchmark that a model was trained on, as declared.
 
     `images`: shape (images,), bool. `patients`: shape (patients,), bool, by the cohort's numbers.
-    It has the patient of each image, and patients with images outside the benchmark.
+    It has the patient of each image, and patients with images outside the benchmark. `unmatched`:
+    as in `Contamination`.
     """
 
     images: NDArray[np.bool_]
     patients: NDArray[np.bool_]
+    unmatched: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,6 +103,7 @@ def contamination(scored: Scored, exposure: Exposure, metrics: Sequence[str]) ->
         clean_images=int(clean.sum()),
         clean_patients=int((~exposure.patients).sum()),
         clean_metrics=scored.parts(metrics, [clean])[0][0] if overlaps else (),
+        unmatched=exposure.unmatched,
     )
 
 

@@ -161,7 +161,8 @@ class Contamination:
     were trained on: by one of these images, by an image outside the benchmark, or because they are
     declared themselves. `clean_images`, `clean_patients`: numbers of the other patients and their
     images, the clean remainder. `clean_metrics`: the benchmark's metrics on the remainder; empty
-    unless there is an overlap.
+    unless there is an overlap. `unmatched`: no identifier of the declared list is in the label
+    table, so the list may have other identifiers than the data set.
     """
 
     verdict: TrainingVerdict
@@ -170,6 +171,7 @@ class Contamination:
     clean_images: int
     clean_patients: int
     clean_metrics: tuple[MetricValue, ...] = ()
+    unmatched: bool = False
 
 
 @dataclass(frozen=True, slots=True)

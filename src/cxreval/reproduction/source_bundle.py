@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,7 +46,10 @@ _NO_DELTAS = ("-c", "pack.window=0", "-c", "pack.threads=1")
 
 
 def pack(
-    repository: Path, commit: str, destination: Path, required: Mapping[str, str] | None = None
+    repository: Path,
+    commit: str,
+    destination: Path,
+    look: Callable[[SourceTree, Objects], None] = lambda *_: None,
 ) -> SourceTree:
     """Writes the source bundle of a commit, and returns the files of the commit.
 
@@ -57,14 +60,14 @@ def pack(
         repository: a git repository, its working tree, or a folder in it.
         commit: full hash of the commit, 40 lower-case hex characters.
         destination: file to write; replaced if it exists.
-        required: paths of files that the commit must have, by the manifest's field that names
-            each.
+        look: gets the files and their content before anything is written; what it raises is
+            raised.
 
     Raises:
         CommitNotFrozen: `commit` is not a full hash.
         MalformedField: there is no repository, or no file can be written.
         CommitNotInBundle: the repository lacks the commit, or files or submodules of it.
-        SourceTreeRefused: the commit breaks a rule for source trees, or lacks a required file.
+        SourceTreeRefused: the commit breaks a rule for source trees.
         ArtifactTooLarge: the bundle has more than `MAX_BUNDLE_BYTES`; nothing is written.
         ExtraMissing: git is not installed.
     """
@@ -78,10 +81,9 @@ def pack(
             command = _command(copy, "cat-file", "--batch")
             with Objects(command, _GIT_SECONDS, _environment()) as objects:
                 tree = read_tree(objects, commit)
+                look(tree, objects)
         except CommitNotInBundle as error:
             raise _not_here(repository, error) from None
-        for field, path in (required or {}).items():
-            tree.file(path, field)
         commits = {commit, *tree.submodules.values()}
         # A shallow repository: git asks for no parents of these commits.
         (copy / "shallow").write_text("".join(f"{name}\n" for name in sorted(commits)))

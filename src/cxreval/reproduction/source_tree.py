@@ -52,12 +52,14 @@ class SourceFile:
         mode: `100644`, `100755`, or `120000` for a link, whose content is its target.
         nbytes: size of its content in bytes.
         sha256: digest of its content.
+        sha1: git's hash of its content.
     """
 
     path: str
     mode: str
     nbytes: int
     sha256: str
+    sha1: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,9 @@ class _Walk:
         target = self.objects.read(Wanted("blob", entry.sha1, path, MAX_PATH_BYTES))
         _check_target(target, path)
         self._links.append((path, target))
-        self._add(path, _LINK, target)
+        self._nbytes += len(target)
+        digest = hashlib.sha256(target).hexdigest()
+        self.files.append(SourceFile(path, _LINK, len(target), digest, entry.sha1))
 
     def _file(self, entry: TreeEntry, path: str) -> None:
         digest, head = hashlib.sha256(), bytearray()
@@ -209,11 +213,8 @@ class _Walk:
         if nbytes < _LFS_BYTES and _LFS.match(head):
             self._pointers.append(path)
         self._nbytes += nbytes
-        self.files.append(SourceFile(path, f"{mode | 0o100000:o}", nbytes, digest.hexdigest()))
-
-    def _add(self, path: str, mode: str, content: bytes) -> None:
-        self._nbytes += len(content)
-        self.files.append(SourceFile(path, mode, len(content), hashlib.sha256(content).hexdigest()))
+        octal = f"{mode | 0o100000:o}"
+        self.files.append(SourceFile(path, octal, nbytes, digest.hexdigest(), entry.sha1))
 
 
 def _create(file: Path, mode: int) -> int:

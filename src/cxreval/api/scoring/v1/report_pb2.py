@@ -24,39 +24,39 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#cxreval/api/scoring/v1/report.proto\x12\x16\x63xreval.api.scoring.v1\"\xf0\x01\n\x0cTrainingData\x12\x36\n\x04uses\x18\x01 \x01(\x0e\x32(.cxreval.api.scoring.v1.TrainingData.Use\x12\x13\n\x0blist_sha256\x18\x02 \x01(\t\x12\x0c\n\x04salt\x18\x03 \x01(\t\"\x84\x01\n\x03Use\x12\x13\n\x0fUSE_UNSPECIFIED\x10\x00\x12\x0c\n\x08USE_NONE\x10\x01\x12\x15\n\x11USE_NIH_TRAIN_VAL\x10\x02\x12\x10\n\x0cUSE_NIH_TEST\x10\x03\x12\x0f\n\x0bUSE_NIH_ALL\x10\x04\x12\x0e\n\nUSE_IMAGES\x10\x05\x12\x10\n\x0cUSE_PATIENTS\x10\x06\"\xd5\x01\n\rContamination\x12\x38\n\x07verdict\x18\x01 \x01(\x0e\x32\'.cxreval.api.scoring.v1.TrainingVerdict\x12\x0e\n\x06images\x18\x02 \x01(\x03\x12\x10\n\x08patients\x18\x03 \x01(\x03\x12\x14\n\x0c\x63lean_images\x18\x04 \x01(\x03\x12\x16\n\x0e\x63lean_patients\x18\x05 \x01(\x03\x12:\n\rclean_metrics\x18\x06 \x03(\x0b\x32#.cxreval.api.scoring.v1.MetricValue\"\xf1\x02\n\x10MembershipSignal\x12\x0c\n\x04list\x18\x01 \x01(\t\x12\x13\n\x0blist_sha256\x18\x02 \x01(\t\x12\x15\n\rmember_images\x18\x03 \x01(\x03\x12\x17\n\x0fmember_patients\x18\x04 \x01(\x03\x12\x14\n\x0cother_images\x18\x05 \x01(\x03\x12\x16\n\x0eother_patients\x18\x06 \x01(\x03\x12\x10\n\x08\x66indings\x18\x07 \x03(\t\x12\x19\n\x0cmember_score\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0bother_score\x18\t \x01(\x01H\x01\x88\x01\x01\x12\x17\n\ndifference\x18\n \x01(\x01H\x02\x88\x01\x01\x12\x32\n\x08interval\x18\x0b \x01(\x0b\x32 .cxreval.api.scoring.v1.Interval\x12\x18\n\x10undefined_reason\x18\x0c \x01(\tB\x0f\n\r_member_scoreB\x0e\n\x0c_other_scoreB\r\n\x0b_difference\"\xa1\x03\n\x0bMetricValue\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x0f\n\x07\x66inding\x18\x02 \x01(\t\x12\x12\n\x05value\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x10undefined_reason\x18\x04 \x01(\t\x12\x17\n\x0fpositive_images\x18\x05 \x01(\x03\x12\x17\n\x0fnegative_images\x18\x06 \x01(\x03\x12\x19\n\x11positive_patients\x18\x07 \x01(\x03\x12\r\n\x05slice\x18\x08 \x01(\t\x12\x32\n\x08interval\x18\t \x01(\x0b\x32 .cxreval.api.scoring.v1.Interval\x12!\n\x19interval_undefined_reason\x18\n \x01(\t\x12$\n\x17\x61nalytic_standard_error\x18\x0b \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x10\x64\x65\x66ined_findings\x18\x0c \x01(\x05\x12\x19\n\x0c\x64\x65\x66ined_mean\x18\r \x01(\x01H\x02\x88\x01\x01\x42\x08\n\x06_valueB\x1a\n\x18_analytic_standard_errorB\x0f\n\r_defined_mean\"=\n\x08Interval\x12\x0b\n\x03low\x18\x01 \x01(\x01\x12\x0c\n\x04high\x18\x02 \x01(\x01\x12\x16\n\x0estandard_error\x18\x03 \x01(\x01\"=\n\nReplicates\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x0f\n\x07\x66inding\x18\x02 \x01(\t\x12\x0e\n\x06values\x18\x03 \x01(\x0c\"P\n\x08RocCurve\x12\x0f\n\x07\x66inding\x18\x01 \x01(\t\x12\x1c\n\x14\x66\x61lse_positive_rates\x18\x02 \x03(\x01\x12\x15\n\rsensitivities\x18\x03 \x03(\x01\"]\n\x0bReliability\x12\x0f\n\x07\x66inding\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x03(\x03\x12\x1a\n\x12mean_probabilities\x18\x03 \x03(\x01\x12\x11\n\tpositives\x18\x04 \x03(\x03\"\xb4\x01\n\x08\x45vidence\x12\x36\n\nreplicates\x18\x01 \x03(\x0b\x32\".cxreval.api.scoring.v1.Replicates\x12\x34\n\nroc_curves\x18\x02 \x03(\x0b\x32 .cxreval.api.scoring.v1.RocCurve\x12:\n\rreliabilities\x18\x03 \x03(\x0b\x32#.cxreval.api.scoring.v1.Reliability\"\xa2\x03\n\x06Report\x12\x11\n\tbenchmark\x18\x01 \x01(\t\x12\x18\n\x10\x62\x65nchmark_digest\x18\x02 \x01(\t\x12\x16\n\x0escorer_version\x18\x03 \x01(\t\x12\x13\n\x0bimage_count\x18\x04 \x01(\x03\x12\x15\n\rpatient_count\x18\x05 \x01(\x03\x12\x34\n\x07metrics\x18\x06 \x03(\x0b\x32#.cxreval.api.scoring.v1.MetricValue\x12\x1a\n\x12predictions_sha256\x18\x07 \x01(\t\x12\x17\n\x0freplicate_count\x18\x08 \x01(\x05\x12\x0c\n\x04seed\x18\t \x01(\x04\x12\x32\n\x08\x65vidence\x18\n \x01(\x0b\x32 .cxreval.api.scoring.v1.Evidence\x12<\n\rcontamination\x18( \x01(\x0b\x32%.cxreval.api.scoring.v1.Contamination\x12<\n\nmembership\x18) \x03(\x0b\x32(.cxreval.api.scoring.v1.MembershipSignal\"8\n\x0fPredictionBatch\x12\x0e\n\x06images\x18\x01 \x03(\t\x12\x15\n\rprobabilities\x18\x02 \x01(\x0c\"_\n\x0cPartialState\x12\x18\n\x10\x62\x65nchmark_digest\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x0c\x12\x15\n\rprobabilities\x18\x03 \x01(\x0c\x12\x10\n\x08\x66indings\x18\x04 \x03(\t*\x8e\x01\n\x0fTrainingVerdict\x12 \n\x1cTRAINING_VERDICT_UNSPECIFIED\x10\x00\x12\x1a\n\x16TRAINING_VERDICT_CLEAN\x10\x01\x12\x1c\n\x18TRAINING_VERDICT_OVERLAP\x10\x02\x12\x1f\n\x1bTRAINING_VERDICT_UNDECLARED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#cxreval/api/scoring/v1/report.proto\x12\x16\x63xreval.api.scoring.v1\"\xf0\x01\n\x0cTrainingData\x12\x36\n\x04uses\x18\x01 \x01(\x0e\x32(.cxreval.api.scoring.v1.TrainingData.Use\x12\x13\n\x0blist_sha256\x18\x02 \x01(\t\x12\x0c\n\x04salt\x18\x03 \x01(\t\"\x84\x01\n\x03Use\x12\x13\n\x0fUSE_UNSPECIFIED\x10\x00\x12\x0c\n\x08USE_NONE\x10\x01\x12\x15\n\x11USE_NIH_TRAIN_VAL\x10\x02\x12\x10\n\x0cUSE_NIH_TEST\x10\x03\x12\x0f\n\x0bUSE_NIH_ALL\x10\x04\x12\x0e\n\nUSE_IMAGES\x10\x05\x12\x10\n\x0cUSE_PATIENTS\x10\x06\"\xe8\x01\n\rContamination\x12\x38\n\x07verdict\x18\x01 \x01(\x0e\x32\'.cxreval.api.scoring.v1.TrainingVerdict\x12\x0e\n\x06images\x18\x02 \x01(\x03\x12\x10\n\x08patients\x18\x03 \x01(\x03\x12\x14\n\x0c\x63lean_images\x18\x04 \x01(\x03\x12\x16\n\x0e\x63lean_patients\x18\x05 \x01(\x03\x12:\n\rclean_metrics\x18\x06 \x03(\x0b\x32#.cxreval.api.scoring.v1.MetricValue\x12\x11\n\tunmatched\x18( \x01(\x08\"\xf1\x02\n\x10MembershipSignal\x12\x0c\n\x04list\x18\x01 \x01(\t\x12\x13\n\x0blist_sha256\x18\x02 \x01(\t\x12\x15\n\rmember_images\x18\x03 \x01(\x03\x12\x17\n\x0fmember_patients\x18\x04 \x01(\x03\x12\x14\n\x0cother_images\x18\x05 \x01(\x03\x12\x16\n\x0eother_patients\x18\x06 \x01(\x03\x12\x10\n\x08\x66indings\x18\x07 \x03(\t\x12\x19\n\x0cmember_score\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0bother_score\x18\t \x01(\x01H\x01\x88\x01\x01\x12\x17\n\ndifference\x18\n \x01(\x01H\x02\x88\x01\x01\x12\x32\n\x08interval\x18\x0b \x01(\x0b\x32 .cxreval.api.scoring.v1.Interval\x12\x18\n\x10undefined_reason\x18\x0c \x01(\tB\x0f\n\r_member_scoreB\x0e\n\x0c_other_scoreB\r\n\x0b_difference\"\xa1\x03\n\x0bMetricValue\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x0f\n\x07\x66inding\x18\x02 \x01(\t\x12\x12\n\x05value\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x10undefined_reason\x18\x04 \x01(\t\x12\x17\n\x0fpositive_images\x18\x05 \x01(\x03\x12\x17\n\x0fnegative_images\x18\x06 \x01(\x03\x12\x19\n\x11positive_patients\x18\x07 \x01(\x03\x12\r\n\x05slice\x18\x08 \x01(\t\x12\x32\n\x08interval\x18\t \x01(\x0b\x32 .cxreval.api.scoring.v1.Interval\x12!\n\x19interval_undefined_reason\x18\n \x01(\t\x12$\n\x17\x61nalytic_standard_error\x18\x0b \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x10\x64\x65\x66ined_findings\x18\x0c \x01(\x05\x12\x19\n\x0c\x64\x65\x66ined_mean\x18\r \x01(\x01H\x02\x88\x01\x01\x42\x08\n\x06_valueB\x1a\n\x18_analytic_standard_errorB\x0f\n\r_defined_mean\"=\n\x08Interval\x12\x0b\n\x03low\x18\x01 \x01(\x01\x12\x0c\n\x04high\x18\x02 \x01(\x01\x12\x16\n\x0estandard_error\x18\x03 \x01(\x01\"=\n\nReplicates\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x0f\n\x07\x66inding\x18\x02 \x01(\t\x12\x0e\n\x06values\x18\x03 \x01(\x0c\"P\n\x08RocCurve\x12\x0f\n\x07\x66inding\x18\x01 \x01(\t\x12\x1c\n\x14\x66\x61lse_positive_rates\x18\x02 \x03(\x01\x12\x15\n\rsensitivities\x18\x03 \x03(\x01\"]\n\x0bReliability\x12\x0f\n\x07\x66inding\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x03(\x03\x12\x1a\n\x12mean_probabilities\x18\x03 \x03(\x01\x12\x11\n\tpositives\x18\x04 \x03(\x03\"\xb4\x01\n\x08\x45vidence\x12\x36\n\nreplicates\x18\x01 \x03(\x0b\x32\".cxreval.api.scoring.v1.Replicates\x12\x34\n\nroc_curves\x18\x02 \x03(\x0b\x32 .cxreval.api.scoring.v1.RocCurve\x12:\n\rreliabilities\x18\x03 \x03(\x0b\x32#.cxreval.api.scoring.v1.Reliability\"\xa2\x03\n\x06Report\x12\x11\n\tbenchmark\x18\x01 \x01(\t\x12\x18\n\x10\x62\x65nchmark_digest\x18\x02 \x01(\t\x12\x16\n\x0escorer_version\x18\x03 \x01(\t\x12\x13\n\x0bimage_count\x18\x04 \x01(\x03\x12\x15\n\rpatient_count\x18\x05 \x01(\x03\x12\x34\n\x07metrics\x18\x06 \x03(\x0b\x32#.cxreval.api.scoring.v1.MetricValue\x12\x1a\n\x12predictions_sha256\x18\x07 \x01(\t\x12\x17\n\x0freplicate_count\x18\x08 \x01(\x05\x12\x0c\n\x04seed\x18\t \x01(\x04\x12\x32\n\x08\x65vidence\x18\n \x01(\x0b\x32 .cxreval.api.scoring.v1.Evidence\x12<\n\rcontamination\x18( \x01(\x0b\x32%.cxreval.api.scoring.v1.Contamination\x12<\n\nmembership\x18) \x03(\x0b\x32(.cxreval.api.scoring.v1.MembershipSignal\"8\n\x0fPredictionBatch\x12\x0e\n\x06images\x18\x01 \x03(\t\x12\x15\n\rprobabilities\x18\x02 \x01(\x0c\"_\n\x0cPartialState\x12\x18\n\x10\x62\x65nchmark_digest\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x0c\x12\x15\n\rprobabilities\x18\x03 \x01(\x0c\x12\x10\n\x08\x66indings\x18\x04 \x03(\t*\x8e\x01\n\x0fTrainingVerdict\x12 \n\x1cTRAINING_VERDICT_UNSPECIFIED\x10\x00\x12\x1a\n\x16TRAINING_VERDICT_CLEAN\x10\x01\x12\x1c\n\x18TRAINING_VERDICT_OVERLAP\x10\x02\x12\x1f\n\x1bTRAINING_VERDICT_UNDECLARED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'cxreval.api.scoring.v1.report_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TRAININGVERDICT']._serialized_start=2377
-  _globals['_TRAININGVERDICT']._serialized_end=2519
+  _globals['_TRAININGVERDICT']._serialized_start=2396
+  _globals['_TRAININGVERDICT']._serialized_end=2538
   _globals['_TRAININGDATA']._serialized_start=64
   _globals['_TRAININGDATA']._serialized_end=304
   _globals['_TRAININGDATA_USE']._serialized_start=172
   _globals['_TRAININGDATA_USE']._serialized_end=304
   _globals['_CONTAMINATION']._serialized_start=307
-  _globals['_CONTAMINATION']._serialized_end=520
-  _globals['_MEMBERSHIPSIGNAL']._serialized_start=523
-  _globals['_MEMBERSHIPSIGNAL']._serialized_end=892
-  _globals['_METRICVALUE']._serialized_start=895
-  _globals['_METRICVALUE']._serialized_end=1312
-  _globals['_INTERVAL']._serialized_start=1314
-  _globals['_INTERVAL']._serialized_end=1375
-  _globals['_REPLICATES']._serialized_start=1377
-  _globals['_REPLICATES']._serialized_end=1438
-  _globals['_ROCCURVE']._serialized_start=1440
-  _globals['_ROCCURVE']._serialized_end=1520
-  _globals['_RELIABILITY']._serialized_start=1522
-  _globals['_RELIABILITY']._serialized_end=1615
-  _globals['_EVIDENCE']._serialized_start=1618
-  _globals['_EVIDENCE']._serialized_end=1798
-  _globals['_REPORT']._serialized_start=1801
-  _globals['_REPORT']._serialized_end=2219
-  _globals['_PREDICTIONBATCH']._serialized_start=2221
-  _globals['_PREDICTIONBATCH']._serialized_end=2277
-  _globals['_PARTIALSTATE']._serialized_start=2279
-  _globals['_PARTIALSTATE']._serialized_end=2374
+  _globals['_CONTAMINATION']._serialized_end=539
+  _globals['_MEMBERSHIPSIGNAL']._serialized_start=542
+  _globals['_MEMBERSHIPSIGNAL']._serialized_end=911
+  _globals['_METRICVALUE']._serialized_start=914
+  _globals['_METRICVALUE']._serialized_end=1331
+  _globals['_INTERVAL']._serialized_start=1333
+  _globals['_INTERVAL']._serialized_end=1394
+  _globals['_REPLICATES']._serialized_start=1396
+  _globals['_REPLICATES']._serialized_end=1457
+  _globals['_ROCCURVE']._serialized_start=1459
+  _globals['_ROCCURVE']._serialized_end=1539
+  _globals['_RELIABILITY']._serialized_start=1541
+  _globals['_RELIABILITY']._serialized_end=1634
+  _globals['_EVIDENCE']._serialized_start=1637
+  _globals['_EVIDENCE']._serialized_end=1817
+  _globals['_REPORT']._serialized_start=1820
+  _globals['_REPORT']._serialized_end=2238
+  _globals['_PREDICTIONBATCH']._serialized_start=2240
+  _globals['_PREDICTIONBATCH']._serialized_end=2296
+  _globals['_PARTIALSTATE']._serialized_start=2298
+  _globals['_PARTIALSTATE']._serialized_end=2393
 # @@protoc_insertion_point(module_scope)

@@ -45,20 +45,22 @@ class TrainingData(_message.Message):
     def __init__(self, uses: _Optional[_Union[TrainingData.Use, str]] = ..., list_sha256: _Optional[str] = ..., salt: _Optional[str] = ...) -> None: ...
 
 class Contamination(_message.Message):
-    __slots__ = ("verdict", "images", "patients", "clean_images", "clean_patients", "clean_metrics")
+    __slots__ = ("verdict", "images", "patients", "clean_images", "clean_patients", "clean_metrics", "unmatched")
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     PATIENTS_FIELD_NUMBER: _ClassVar[int]
     CLEAN_IMAGES_FIELD_NUMBER: _ClassVar[int]
     CLEAN_PATIENTS_FIELD_NUMBER: _ClassVar[int]
     CLEAN_METRICS_FIELD_NUMBER: _ClassVar[int]
+    UNMATCHED_FIELD_NUMBER: _ClassVar[int]
     verdict: TrainingVerdict
     images: int
     patients: int
     clean_images: int
     clean_patients: int
     clean_metrics: _containers.RepeatedCompositeFieldContainer[MetricValue]
-    def __init__(self, verdict: _Optional[_Union[TrainingVerdict, str]] = ..., images: _Optional[int] = ..., patients: _Optional[int] = ..., clean_images: _Optional[int] = ..., clean_patients: _Optional[int] = ..., clean_metrics: _Optional[_Iterable[_Union[MetricValue, _Mapping]]] = ...) -> None: ...
+    unmatched: bool
+    def __init__(self, verdict: _Optional[_Union[TrainingVerdict, str]] = ..., images: _Optional[int] = ..., patients: _Optional[int] = ..., clean_images: _Optional[int] = ..., clean_patients: _Optional[int] = ..., clean_metrics: _Optional[_Iterable[_Union[MetricValue, _Mapping]]] = ..., unmatched: _Optional[bool] = ...) -> None: ...
 
 class MembershipSignal(_message.Message):
     __slots__ = ("list", "list_sha256", "member_images", "member_patients", "other_images", "other_patients", "findings", "member_score", "other_score", "difference", "interval", "undefined_reason")
