@@ -95,7 +95,7 @@ def reasons(registry: Registry, name: SubmissionName) -> list[tuple[Change, str]
 
 def test_each_sample_is_drawn_afresh_and_only_a_worker_reads_it(registry: Registry) -> None:
     published(registry)
-    samples = [ask(registry, 0.5) for _ in range(12)]
+    samples = [ask(registry, 0.5) for _ in range(8)]
     assert {len(set(images)) for images in samples} == {2}
     assert set().union(*samples) <= set(small_images())
     assert len(set(samples)) > 1
