@@ -51,7 +51,8 @@ class RegistryConfig(ServerConfig):
     )
 
     replay_after_hours: float = setting(
-        1.0, "how long after publication a row is replayed; negative: never"
+        1.0,
+        "how long after publication a row is replayed, an endpoint asked again; negative: never",
     )
     replay_every_days: float = setting(
         30.0, "how long after its last replay a row is replayed again; 0: never again"

@@ -100,6 +100,10 @@ class Verdict(StrEnum):
     DIFFERS = "differs"
 
 
+ENDPOINT_TOLERANCE = 2e-3
+"""Largest expected difference of two answers of an endpoint: its hardware is not known."""
+
+
 class Role(StrEnum):
     """What a caller may do; the .proto files list the roles for each rpc."""
 
@@ -129,7 +133,9 @@ class Agreement:
     largest difference is; empty if there is none. `score_difference`: score of the second
     evaluation less that of the row, by the ranking metric, with its 95 % interval; None of a
     sample. `canary_difference`: median of the largest change of each canary's probabilities; None
-    without canaries.
+    without canaries. `differed_since`: time of the first of the comparisons with the row, of the
+    same purpose and one after the other, that differed, up to this one or the one before; None if
+    neither differs.
     """
 
     evaluation: str
@@ -150,6 +156,7 @@ class Agreement:
     canaries: int = 0
     canaries_flagged: int = 0
     canary_difference: float | None = None
+    differed_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

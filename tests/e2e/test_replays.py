@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import replace
 
+import grpc
 import numpy as np
 import pytest
 
@@ -20,15 +22,18 @@ from cxreval.client import (
 )
 from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import ScriptFailed, ServiceUnavailable
+from cxreval.evaluation import driver as driver_module
+from cxreval.evaluation import endpoints
 from cxreval.evaluation.driver import Abilities, EvaluationDriver, local_benchmarks
 from cxreval.evaluation.scripts import ScriptResult
 from cxreval.files import file_sha256
 from tests.support import onnx_models
+from tests.support.endpoint import NaiveServer
 from tests.support.inference import png
 from tests.support.scoring import describe, small_table
-from tests.support.system import System, manifest
+from tests.support.system import System, command, endpoint, manifest
 
-IMAGES = [f"{patient:08d}_000.png" for patient in range(1, 41)]
+IMAGES = [f"{patient:08d}_000.png" for patient in range(1, 71)]
 RECORD = ScriptRecord(Usage(1.0, 2.0, 3, 4), Usage(60.0, 60.0, 5, 6), Canaries(32, 0, 0.01), b"log")
 
 
@@ -42,10 +47,18 @@ def system(tmp_path_factory):
     (data / "images").mkdir()
     for number, image in enumerate(IMAGES):
         (data / "images" / image).write_bytes(png(seed=number))
-    flags = ["--replay-after-hours=0", "--replay-every-days=0"]
+    flags = ["--replay-after-hours=0", "--replay-every-days=0.00001"]
     with System(directory, {"small": data}, registry_flags=flags) as running:
         running.registry.create_benchmark(local_benchmarks(running.data)["small"])
         yield running
+
+
+@pytest.fixture(autouse=True)
+def alone(system):
+    """Each test has the only row, because rows are replayed all the time."""
+    yield
+    for row in system.registry.leaderboard("small"):
+        system.registry.withdraw(row.submission, "the test is over")
 
 
 class Runner:
@@ -72,8 +85,9 @@ def run(system, purpose, runner=None):
     """Runs evaluations until one of this purpose has ended, and returns that."""
     clients = (system.registry, system.inference, system.scoring)
     driver = EvaluationDriver(
-        *clients, system.data, "test", 30.0, abilities=Abilities(runner=runner)
-    )
+        *clients, system.data, "test", 30.0, allow_private_endpoints=True,
+        abilities=Abilities(runner=runner),
+    )  # fmt: skip
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         ended = driver.run_next(lambda *_: None)
@@ -156,3 +170,47 @@ def test_failed_script_is_the_submissions_fault_and_a_missing_service_is_not(sys
     assert system.registry.script_output(ended.name) == b"log"
     row = system.registry.get_submission(name)
     assert row.status is SubmissionStatus.PUBLISHED
+
+
+def test_endpoint_is_asked_again_and_its_change_is_on_the_row_until_it_answers_as_before(
+    system, monkeypatch
+):
+    impatient = functools.partial(endpoints.EndpointSource, retry_seconds=2.0)
+    monkeypatch.setattr(driver_module, "EndpointSource", impatient)
+    answers = [None]
+
+    def asked_again():
+        """The next evaluation that asks the endpoint again, and the number of images it sent."""
+        before, ended = len(server.times), None
+        while ended is None or not ended.name.startswith(name):
+            ended = run(system, Purpose.REPLAY)
+        return ended, len(server.times) - before
+
+    def shown():
+        """The board as the command line prints it."""
+        at = ("--registry", system.registry_service.address, "--benchmark", "small")
+        printed = command("leaderboard", *at)
+        assert printed.returncode == 0, printed.stderr
+        return " ".join(printed.stdout.split())
+
+    def entry():
+        (found,) = [row for row in system.registry.leaderboard("small") if row.submission == name]
+        return found
+
+    with NaiveServer(mood=lambda _: answers[0]) as server:
+        name = system.registry.submit("small", endpoint(server.address)).name
+        assert run(system, Purpose.MEASURE).status is EvaluationStatus.SUCCEEDED
+        score = entry().score
+        same, images = asked_again()
+        assert (images, same.agreement.images, same.agreement.bit_identical) == (64, 64, True)
+        answers[0] = np.full(14, 0.99)
+        other, _ = asked_again()
+        answers[0] = grpc.StatusCode.UNAVAILABLE
+        silent, _ = asked_again()
+        assert (silent.failure.reason, silent.agreement) == ("ENDPOINT_UNAVAILABLE", None)
+        assert f"changed since {other.agreement.time:%Y-%m-%d}" in shown()
+        answers[0] = None
+        again, _ = asked_again()
+        assert "as before its change of" in shown()
+        row = entry()
+        assert (row.tier, row.score, row.replay) == (Tier.EXECUTED, score, again.agreement)

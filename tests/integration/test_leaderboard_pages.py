@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from html import unescape
 from itertools import pairwise
 from xml.etree import ElementTree as ET
@@ -15,14 +16,13 @@ import numpy as np
 import pytest
 
 from cxreval.audit import receipts
-from cxreval.client import (
-    WorkerClient,
-)
+from cxreval.client import Agreement, Kind, Verdict, WorkerClient
 from cxreval.metrics.curves import RocCurve
 from cxreval.metrics.ranking import ALPHA
 from cxreval.metrics.thresholds import average_precision
 from services.leaderboard.data import Figure
 from services.leaderboard.pages import compare as comparing
+from services.leaderboard.pages.benchmark import benchmark
 from services.leaderboard.pages.compare import compare, finding_differences, macro_differences
 from services.leaderboard.pages.findings import findings
 from services.leaderboard.pages.organisation import organisation
@@ -166,6 +166,28 @@ def test_an_undefined_score_is_explained(filled: Filled, data: SiteData) -> None
     assert "It has no rank" in text
     assert "a finding has no value" in text
     assert "3 of 4" in text
+
+
+def test_the_change_of_an_endpoint_is_on_its_page_and_on_the_board(
+    filled: Filled, data: SiteData
+) -> None:
+    since, now = datetime(2026, 2, 1, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC)
+    changed = Agreement(
+        "again", "first", Verdict.DIFFERS, 2, 4, False, 0.2, 0.1, "image", "Mass", 0.002, now,
+        differed_since=since,
+    )  # fmt: skip
+    board = data.boards["whole"]
+    entries = tuple(
+        replace(entry, kind=Kind.ENDPOINT, replay=changed)
+        if entry.submission == filled.names["strong"]
+        else entry
+        for entry in board.entries
+    )
+    drifted = replace(data, boards={**data.boards, "whole": replace(board, entries=entries)})
+    line = "changed since 2026-02-01: max |Δp| 0.2 for Mass, image image; at most 0.002 agrees "
+    line += "(2 of 4 images asked again 2026-03-03)"
+    assert line in words(model_page(filled, drifted, "strong"))
+    assert line in words(shown(benchmark, drifted, {"benchmark": "whole"}))
 
 
 def test_the_receipt_is_the_one_that_the_registry_signed(filled: Filled, data: SiteData) -> None:

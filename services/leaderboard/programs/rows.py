@@ -72,7 +72,10 @@ def row(data: SiteData, entry: LeaderboardEntry, of_it: Figures) -> dict[str, ob
 
 
 def _agreement(found: Agreement | None) -> dict[str, object] | None:
-    return asdict(found) | {"time": utc(found.time)} if found else None
+    if found is None:
+        return None
+    since = utc(found.differed_since) if found.differed_since else None
+    return asdict(found) | {"time": utc(found.time), "differed_since": since}
 
 
 def step(data: SiteData, item: SotaStep) -> dict[str, object]:

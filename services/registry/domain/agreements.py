@@ -7,8 +7,9 @@ compares what it recorded of both, so the verdict is not the worker's word.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 
@@ -17,11 +18,19 @@ from cxreval.manifest.model import Kind
 from cxreval.metrics.predictions import PredictionTable
 from cxreval.metrics.ranking import Entry, compare
 from cxreval.metrics.report import Evidence, Report, macro
-from cxreval.records import Agreement, Canaries, Change, Purpose, Tier, Verdict
+from cxreval.records import (
+    ENDPOINT_TOLERANCE,
+    Agreement,
+    Canaries,
+    Change,
+    Purpose,
+    Tier,
+    Verdict,
+)
 from services.registry.domain.records import EVALUATED_TIER
 
-REPLAYED_KINDS = (Kind.CHECKPOINT, Kind.SCRIPT)
-"""Kinds whose rows are replayed: the platform has what ran, and can run it again."""
+REPLAYED_KINDS = (Kind.CHECKPOINT, Kind.SCRIPT, Kind.ENDPOINT)
+"""Kinds whose rows are replayed: what gave the predictions can be asked again."""
 
 CPU = "cpu"
 """The value of `device` in the provenance of a model that ran on a processor."""
@@ -54,9 +63,14 @@ class Compared:
 def tier(kind: Kind, agreements: Mapping[Purpose, Agreement]) -> Tier:
     """Returns the tier of a row, by its latest agreements; that of a claim is claimed.
 
-    A difference takes the row back to the tier of its kind until a later run agrees.
+    A difference takes the row back to the tier of its kind until a later run agrees. The replay of
+    an endpoint changes no tier: whether the server ran the same model is not known.
     """
-    verdicts = {purpose: item.verdict for purpose, item in agreements.items()}
+    verdicts = {
+        purpose: item.verdict
+        for purpose, item in agreements.items()
+        if (kind, purpose) != (Kind.ENDPOINT, Purpose.REPLAY)
+    }
     if Verdict.DIFFERS not in verdicts.values():
         if Purpose.REPRODUCE in verdicts:
             return Tier.REPRODUCED
@@ -66,18 +80,26 @@ def tier(kind: Kind, agreements: Mapping[Purpose, Agreement]) -> Tier:
 
 
 def tolerance(
-    purpose: Purpose, spec: BenchmarkSpec, first: Mapping[str, str], second: Mapping[str, str]
+    kind: Kind,
+    purpose: Purpose,
+    spec: BenchmarkSpec,
+    first: Mapping[str, str],
+    second: Mapping[str, str],
 ) -> float:
     """Returns the largest difference of a probability that agrees.
 
     Two runs of a model on processors of the same name, with the same runtime, must give the same
-    bits. Everything else must be within the tolerance of the benchmark.
+    bits. An endpoint may answer as differently as at the end of its first run. Everything else must
+    be within the tolerance of the benchmark.
 
     Args:
+        kind: of the submission.
         purpose: of the second evaluation.
         spec: the benchmark.
         first, second: the provenance of the two evaluations.
     """
+    if (kind, purpose) == (Kind.ENDPOINT, Purpose.REPLAY):
+        return max(spec.reproduction_tolerance, ENDPOINT_TOLERANCE)
     same = all(key in first and first[key] == second.get(key) for key in _SAME_MACHINE)
     if purpose is Purpose.REPLAY and same and first["device"] == CPU:
         return 0.0
@@ -91,6 +113,7 @@ def agreement(
     spec: BenchmarkSpec,
     allowed: float,
     canaries: Canaries | None,
+    before: Agreement | None,
     now: datetime,
 ) -> Agreement:
     """Returns how the predictions of a second evaluation agree with those behind a row.
@@ -102,6 +125,7 @@ def agreement(
         spec: the benchmark.
         allowed: the largest difference that agrees.
         canaries: those of the script's run; None without any.
+        before: the comparison of the same purpose before this one; None if this is the first.
         now: the current time.
     """
     first = row.table.probabilities[list(images.values())]
@@ -122,6 +146,7 @@ def agreement(
         worst_finding=row.table.findings[finding] if largest else "",
         tolerance=allowed,
         time=now,
+        differed_since=_differed_since(before, now if largest > allowed else None),
     )
     if canaries:
         found = replace(
@@ -131,6 +156,13 @@ def agreement(
             canary_difference=canaries.median_difference,
         )
     return _with_score(found, row, again, spec)
+
+
+def _differed_since(before: Agreement | None, differs: datetime | None) -> datetime | None:
+    """Returns the field of an agreement; `differs`: the time of this one, if it differs."""
+    if before and before.verdict is Verdict.DIFFERS:
+        return before.differed_since or before.time
+    return differs
 
 
 def _with_score(found: Agreement, row: Compared, again: Compared, spec: BenchmarkSpec) -> Agreement:
@@ -155,6 +187,16 @@ def _entry(item: Compared, metric: str) -> Entry:
     )
 
 
+def as_json(found: Agreement) -> dict[str, Any]:
+    """Returns an agreement as JSON, for a column or a receipt; without a time that it lacks."""
+    fields = asdict(found)
+    times = {name: fields.pop(name) for name in ("time", "differed_since")}
+    written = {
+        name: time.isoformat(timespec="microseconds") for name, time in times.items() if time
+    }
+    return fields | written
+
+
 def summary(found: Agreement) -> dict[str, str]:
     """Returns the figures of an agreement as the details of an event."""
     return {
@@ -167,12 +209,18 @@ def summary(found: Agreement) -> dict[str, str]:
     }
 
 
-def reason(purpose: Purpose, found: Agreement, organisation: str) -> str:
+def reason(kind: Kind, purpose: Purpose, found: Agreement, organisation: str) -> str:
     """Returns the sentence of an event; a difference opens a dispute, which names who is to
     answer."""
-    what = "a second run of the model" if purpose is Purpose.REPLAY else "the submitter's script"
+    if purpose is Purpose.REPRODUCE:
+        what = "the submitter's script"
+    elif kind is Kind.ENDPOINT:
+        what = f"the endpoint, asked again for {found.images} of {found.images_total} images,"
+    else:
+        what = "a second run of the model"
+    since = f"{found.differed_since:%Y-%m-%d}" if found.differed_since else ""
     if found.verdict is Verdict.AGREES:
-        return ""
+        return f"{what} gave the row's predictions again; it differed since {since}" * bool(since)
     return (
         f"{what} gave other predictions: a difference of {found.max_difference:.3g} for "
         f"{found.worst_finding}, image {found.worst_image}; expected at most {found.tolerance:g}. "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from cxreval.audit.canonical import canonical_json
@@ -12,6 +11,7 @@ from cxreval.audit.rows import metrics_sha256
 from cxreval.manifest.model import Kind, Manifest
 from cxreval.metrics.report import MetricValue, macro
 from cxreval.resource_names import BenchmarkName, SubmissionName
+from services.registry.domain.agreements import as_json
 from services.registry.domain.board import PROFILE_DIGEST, claimed_metrics
 from services.registry.domain.records import Benchmark, Evaluation, Submission
 
@@ -62,11 +62,7 @@ def receipt_content(
     score = macro(values, spec.ranking_metric)
     interval = score.interval if score else None
     latest = {"replay": submission.replay, "reproduction": submission.reproduction}
-    agreements = {
-        name: {**asdict(found), "time": found.time.isoformat(timespec="microseconds")}
-        for name, found in latest.items()
-        if found
-    }
+    agreements = {name: as_json(found) for name, found in latest.items() if found}
     script = script_content(submission.manifest)
     return {
         **agreements,

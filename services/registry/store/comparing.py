@@ -79,7 +79,7 @@ def compare(
     def name(of: EvaluationRow) -> str:
         return str(EvaluationName(benchmark.id, submission.id, of.id))
 
-    purpose = Purpose(row.purpose)
+    kind, purpose = Kind(submission.kind), Purpose(row.purpose)
     found = agreements.agreement(
         Compared(
             name(first),
@@ -90,11 +90,12 @@ def compare(
         Compared(name(row), again, report, report.evidence if report else None),
         images,
         spec,
-        agreements.tolerance(purpose, spec, first.provenance, row.provenance),
+        agreements.tolerance(kind, purpose, spec, first.provenance, row.provenance),
         canaries,
+        records.agreement((submission.agreements or {}).get(purpose)),
         now,
     )
-    row.agreement = records.agreement_json(found)
+    row.agreement = agreements.as_json(found)
     if SubmissionState(submission.state) not in ON_BOARD:
         return  # withdrawn or superseded meanwhile: there is no row that could change
     submission.agreements = {**(submission.agreements or {}), purpose: row.agreement}
@@ -103,9 +104,7 @@ def compare(
         for of, stored_item in submission.agreements.items()
         if (item := records.agreement(stored_item))
     }
-    submission.tier = agreements.tier(
-        Kind(submission.kind), {Purpose(of): item for of, item in latest.items()}
-    )
+    submission.tier = agreements.tier(kind, {Purpose(of): item for of, item in latest.items()})
     event = append(
         session,
         submission,
@@ -113,7 +112,7 @@ def compare(
         COMPARER,
         now,
         reason=agreements.reason(
-            purpose, found, records.manifest(submission.manifest).organisation
+            kind, purpose, found, records.manifest(submission.manifest).organisation
         ),
         details=agreements.summary(found),
     )

@@ -70,17 +70,19 @@ def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value or name not in _ADDED}
 
 
-def agreement_json(record: Agreement) -> dict[str, Any]:
-    """Returns an agreement as the value of a JSON column."""
-    return {**asdict(record), "time": record.time.isoformat(timespec="microseconds")}
-
-
 def agreement(stored: Mapping[str, Any] | None) -> Agreement | None:
     """Returns the agreement of a stored JSON value; None for None."""
     if stored is None:
         return None
-    time, verdict = datetime.fromisoformat(stored["time"]), Verdict(stored["verdict"])
-    return Agreement(**{**stored, "time": time, "verdict": verdict})
+    since = stored.get("differed_since")
+    return Agreement(
+        **{
+            **stored,
+            "time": datetime.fromisoformat(stored["time"]),
+            "verdict": Verdict(stored["verdict"]),
+            "differed_since": datetime.fromisoformat(since) if since else None,
+        }
+    )
 
 
 def _usage(stored: Mapping[str, Any] | None) -> Usage | None:

@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Select, and_, exists, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from cxreval.errors import SubmissionState as WrongState
-from cxreval.manifest.model import parts
+from cxreval.manifest.model import Kind, parts
 from cxreval.metrics.predictions import image_rows
 from cxreval.records import (
     EvaluationState,
@@ -48,6 +48,13 @@ from services.registry.store.submissions import missing_parts, queued_evaluation
 
 SAMPLE_IMAGES = 512
 """Number of images of a reproduction that is not full, if the benchmark has as many."""
+
+ENDPOINT_IMAGES = 64
+"""Number of images for which an endpoint is asked again, if the benchmark has as many.
+
+If the endpoint changed on 5 % of the images, a sample has one of these with a probability of 96 %:
+1 - 0.95 ** 64.
+"""
 
 DEADLINE = timedelta(days=7)
 """How long a replay or a reproduction may take from the time when it is queued."""
@@ -175,11 +182,12 @@ class Repetitions:
         if purpose is Purpose.REPLAY:
             evaluation.avoids = measured(session, row).lease_owner
         session.add(evaluation)
-        if purpose is Purpose.REPRODUCE and not full:
+        wanted = None if full else _sample_images(Kind(row.kind), purpose)
+        if wanted is not None:
             images = list(self._images.rows(session, benchmark))
-            if len(images) > SAMPLE_IMAGES:
+            if len(images) > wanted:
                 session.flush()
-                drawn = sorted(_random.sample(images, SAMPLE_IMAGES))
+                drawn = sorted(_random.sample(images, wanted))
                 names = zlib.compress("\n".join(drawn).encode())
                 session.add(EvaluationSampleRow(evaluation_number=evaluation.number, names=names))
         return evaluation
@@ -199,6 +207,13 @@ class Repetitions:
             for row in session.scalars(query.with_for_update(skip_locked=True)):
                 row.state, row.update_time = EvaluationState.FAILED, now
                 row.failure = records.to_json(_EXPIRED)
+
+
+def _sample_images(kind: Kind, purpose: Purpose) -> int | None:
+    """Returns how many images are drawn for an evaluation that is not full; None for all."""
+    if purpose is Purpose.REPRODUCE:
+        return SAMPLE_IMAGES
+    return ENDPOINT_IMAGES if kind is Kind.ENDPOINT else None
 
 
 def measured(session: Session, row: SubmissionRow) -> EvaluationRow:

@@ -201,7 +201,7 @@ def _notes(entries: list[LeaderboardEntry], findings: int) -> list[str]:
         for note in (
             _DISPUTED * entry.disputed,
             entry.note,
-            *agreements(entry.replay, entry.reproduction),
+            *agreements(entry.kind, entry.replay, entry.reproduction),
             overlap(entry),
             _coverage(entry, findings),
             _disagreement(entry),

@@ -26,8 +26,8 @@ _PUBLIC = {
     "superseded": "Another submission superseded it",
     "withdrawn": "It was withdrawn",
     "reinstated": "It was reinstated",
-    "replayed": "A second run of the model gave the same predictions",
-    "replay_differed": "A second run of the model gave other predictions",
+    "replayed": "A second run gave the same predictions",
+    "replay_differed": "A second run gave other predictions",
     "reproduced": "The submitter's script gave the same predictions",
     "not_reproduced": "The submitter's script gave other predictions",
 }
@@ -68,7 +68,7 @@ def explained(
         *(_event(event) for event in events if event.change in _PUBLIC),
         *(
             Sentence(f"As of now it is {line}.", _digest("predictions", signed))
-            for line in agreements(submission.replay, submission.reproduction)
+            for line in agreements(submission.kind, submission.replay, submission.reproduction)
         ),
         Sentence(
             f"The registry signed version {signed['version']} of the row: tier {signed['tier']}.",

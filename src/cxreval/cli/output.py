@@ -189,7 +189,8 @@ def print_submission(submission: Submission, score: MetricValue | None = None) -
             about = f" ({lacks}{absence(reason)[1]})" if reason else ""
         lines.append(f"  {metric_label(score.metric):9} {percent(score.value)}{about}")
     lines += [
-        f"  evidence  {line}" for line in agreements(submission.replay, submission.reproduction)
+        f"  evidence  {line}"
+        for line in agreements(submission.kind, submission.replay, submission.reproduction)
     ]
     if submission.seconds_left is not None:
         lines.append(f"  left      about {submission.seconds_left:.0f} s")

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from cxreval.manifest.model import Kind
 from cxreval.records import Agreement, Verdict
 
 
-def agreements(replay: Agreement | None, reproduction: Agreement | None) -> list[str]:
+def agreements(kind: Kind, replay: Agreement | None, reproduction: Agreement | None) -> list[str]:
     """Returns a line for each of a row's latest replay and reproduction, the stronger first."""
     lines = [reproduced(reproduction)] if reproduction else []
-    return [*lines, replayed(replay)] if replay else lines
+    if replay is None:
+        return lines
+    return [*lines, asked_again(replay) if kind is Kind.ENDPOINT else replayed(replay)]
+
+
+def asked_again(found: Agreement) -> str:
+    """Returns the line of an endpoint, for example `changed since 2026-11-30: max |Δp| 0.12 for
+    Mass, image 00000001_000.png; at most 0.002 agrees (64 of 25,596 images asked again
+    2026-12-30)`."""
+    asked = f"{found.images:,} of {found.images_total:,} images asked again {_day(found)}"
+    since = f"{found.differed_since or found.time:%Y-%m-%d}"
+    if found.verdict is Verdict.DIFFERS:
+        return f"changed since {since}: {_difference(found)} ({asked})"
+    again = f", as before its change of {since}" if found.differed_since else ""
+    return f"{asked}: the same predictions{again}, {_largest(found)}"
 
 
 def replayed(found: Agreement) -> str:

@@ -39,12 +39,10 @@ from cxreval.metrics.predictions import invalid_probability
 from cxreval.model_interface import probabilities
 from cxreval.preprocessing import Outputs, Preprocessing
 from cxreval.public_addresses import is_public
+from cxreval.records import ENDPOINT_TOLERANCE
 
 RETRY_SECONDS = 120.0
 """Longest time without a response before an endpoint counts as unavailable."""
-
-REPEAT_TOLERANCE = 2e-3
-"""Largest difference that is expected of two answers to one image: the hardware is not known."""
 
 
 class EndpointSource:
@@ -102,7 +100,7 @@ class EndpointSource:
 
     def repeat_tolerance(self) -> float:
         """Returns the tolerance of every endpoint."""
-        return REPEAT_TOLERANCE
+        return ENDPOINT_TOLERANCE
 
     def provenance(self) -> Mapping[str, str]:
         """Returns the endpoint's address and the model's metadata, which `rows` requests."""

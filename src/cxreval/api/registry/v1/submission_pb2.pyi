@@ -339,7 +339,7 @@ class SubmissionFile(_message.Message):
     def __init__(self, submission: _Optional[str] = ..., part: _Optional[_Union[SubmissionFile.Part, str]] = ...) -> None: ...
 
 class Agreement(_message.Message):
-    __slots__ = ("evaluation", "with_evaluation", "verdict", "images", "images_total", "bit_identical", "max_difference", "mean_difference", "worst_image", "worst_finding", "tolerance", "score_difference", "score_low", "score_high", "canaries", "canaries_flagged", "canary_difference", "time")
+    __slots__ = ("evaluation", "with_evaluation", "verdict", "images", "images_total", "bit_identical", "max_difference", "mean_difference", "worst_image", "worst_finding", "tolerance", "score_difference", "score_low", "score_high", "canaries", "canaries_flagged", "canary_difference", "time", "differed_since")
     class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         VERDICT_UNSPECIFIED: _ClassVar[Agreement.Verdict]
@@ -366,6 +366,7 @@ class Agreement(_message.Message):
     CANARIES_FLAGGED_FIELD_NUMBER: _ClassVar[int]
     CANARY_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
+    DIFFERED_SINCE_FIELD_NUMBER: _ClassVar[int]
     evaluation: str
     with_evaluation: str
     verdict: Agreement.Verdict
@@ -384,7 +385,8 @@ class Agreement(_message.Message):
     canaries_flagged: int
     canary_difference: float
     time: _timestamp_pb2.Timestamp
-    def __init__(self, evaluation: _Optional[str] = ..., with_evaluation: _Optional[str] = ..., verdict: _Optional[_Union[Agreement.Verdict, str]] = ..., images: _Optional[int] = ..., images_total: _Optional[int] = ..., bit_identical: _Optional[bool] = ..., max_difference: _Optional[float] = ..., mean_difference: _Optional[float] = ..., worst_image: _Optional[str] = ..., worst_finding: _Optional[str] = ..., tolerance: _Optional[float] = ..., score_difference: _Optional[float] = ..., score_low: _Optional[float] = ..., score_high: _Optional[float] = ..., canaries: _Optional[int] = ..., canaries_flagged: _Optional[int] = ..., canary_difference: _Optional[float] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    differed_since: _timestamp_pb2.Timestamp
+    def __init__(self, evaluation: _Optional[str] = ..., with_evaluation: _Optional[str] = ..., verdict: _Optional[_Union[Agreement.Verdict, str]] = ..., images: _Optional[int] = ..., images_total: _Optional[int] = ..., bit_identical: _Optional[bool] = ..., max_difference: _Optional[float] = ..., mean_difference: _Optional[float] = ..., worst_image: _Optional[str] = ..., worst_finding: _Optional[str] = ..., tolerance: _Optional[float] = ..., score_difference: _Optional[float] = ..., score_low: _Optional[float] = ..., score_high: _Optional[float] = ..., canaries: _Optional[int] = ..., canaries_flagged: _Optional[int] = ..., canary_difference: _Optional[float] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., differed_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Environment(_message.Message):
     __slots__ = ("python_version", "dependencies")
