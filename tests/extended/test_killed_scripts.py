@@ -26,7 +26,7 @@ from tests.support.git_repositories import repository
 from tests.support.killed_worker import POINTS, ended, worker
 from tests.support.processes import descendants
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("isolation")]
+pytestmark = [pytest.mark.timeout(400), pytest.mark.usefixtures("isolation")]
 
 SLOW = SCRIPT.replace("import argparse", "import small_package, time, argparse").replace(
     "        value = mean", "        time.sleep(0.04); out.flush()\n        value = mean"
@@ -117,7 +117,7 @@ def test_worker_that_is_killed_leaves_the_script_to_the_next_one(
         cwd=REPOSITORY, env={**os.environ, "TMPDIR": str(tmp_path)},
     )  # fmt: skip
     try:
-        assert process.wait(timeout=60) == -signal.SIGKILL
+        assert process.wait(timeout=180) == -signal.SIGKILL
     finally:
         process.kill()
         process.wait(timeout=10)

@@ -27,7 +27,7 @@ from cxreval.reproduction.isolation.bubblewrap import Bubblewrap
 from cxreval.reproduction.isolation.contract import Limits
 from tests.support.processes import descendants
 
-SECONDS = 60.0
+SECONDS = 180.0
 LIMITS = Limits(memory_bytes=512 << 20, wall_seconds=60, scratch_bytes=64 << 20)
 
 
