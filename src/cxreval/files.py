@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +27,10 @@ MAX_ARTIFACT_BYTES = 2**33
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Numbers of the errors of a write for which a disk, a quota or a file's limit has no room."""
+
+
+_WORK = "cxreval-work-"
+_NEW_WORK = "cxreval-new-"  # before it is locked
 
 
 def no_space_left(content: str) -> StorageFull:
@@ -86,3 +92,43 @@ def durable_file(file: Path, *, overwrite: bool = True) -> Iterator[BinaryIO]:
         sync_directory(file.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def work_directory() -> Iterator[Path]:
+    """Yields an empty directory for temporary files, which is removed when the block ends.
+
+    What a process has left that was killed is removed by the next call on this machine: each
+    directory is locked while its process runs.
+    """
+    parent = Path(tempfile.gettempdir()).resolve()
+    for left in parent.glob(f"{_WORK}*"):
+        with suppress(OSError), _locked(left) as owner:
+            if owner == os.geteuid():
+                delete_tree(left)
+    new = Path(tempfile.mkdtemp(prefix=_NEW_WORK, dir=parent))
+    with _locked(new):
+        directory = new.rename(parent / f"{_WORK}{new.name.removeprefix(_NEW_WORK)}")
+        try:
+            yield directory
+        finally:
+            delete_tree(directory)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[int]:
+    """Locks a directory and yields its owner. Raises `OSError` if another process has the lock."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield os.fstat(descriptor).st_uid
+    finally:
+        os.close(descriptor)
+
+
+def delete_tree(directory: Path) -> None:
+    """Deletes a directory and its read-only folders; another process may be doing the same."""
+    for parent, _, _ in os.walk(directory):
+        with suppress(OSError):
+            Path(parent).chmod(0o700)
+    shutil.rmtree(directory, ignore_errors=True)

@@ -10,6 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+FLAGGED_SHARE = 0.25
+"""A script is flagged if more of its canaries are over the threshold.
+
+Not the median decides: most radiographs have no finding, and for these a script that looks labels
+up may return zeros, whether it finds the image or not.
+"""
+
 
 class Tier(StrEnum):
     """How the figures of a row came about, from the least evidence to the most."""
@@ -157,6 +164,11 @@ class Agreement:
     canaries_flagged: int = 0
     canary_difference: float | None = None
     differed_since: datetime | None = None
+
+    @property
+    def flagged(self) -> bool:
+        """Whether so many canaries moved too far that the script may look images up."""
+        return self.canaries_flagged > FLAGGED_SHARE * self.canaries
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 from packaging.utils import canonicalize_name
 
@@ -53,7 +54,7 @@ class Index:
     def answer(self, path: str) -> bytes | None:
         self.asked.append(path)
         if path.startswith("/files/"):
-            return (self.files / path.rpartition("/")[2]).read_bytes()
+            return (self.files / unquote(path.rpartition("/")[2])).read_bytes()
         project = path.strip("/").rpartition("/")[2]
         links = [
             f'<a href="/files/{file.name}#sha256={sha256(file)}">{file.name}</a>'

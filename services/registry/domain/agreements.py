@@ -166,12 +166,14 @@ def _differed_since(before: Agreement | None, differs: datetime | None) -> datet
 
 
 def _with_score(found: Agreement, row: Compared, again: Compared, spec: BenchmarkSpec) -> Agreement:
-    """Returns the agreement with the difference of the scores and its paired interval, if both
-    evaluations have a score."""
+    """Returns the agreement with the difference of the scores, if both evaluations have one, and
+    its paired interval, if each resample has both."""
     entries = [_entry(item, spec.ranking_metric) for item in (again, row)]
     if any(entry.score is None or entry.replicates is None for entry in entries):
         return found
     (pair,) = compare(entries)
+    if not np.isfinite([pair.low, pair.high]).all():
+        return replace(found, score_difference=pair.difference)
     return replace(
         found, score_difference=pair.difference, score_low=pair.low, score_high=pair.high
     )

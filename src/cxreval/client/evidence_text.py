@@ -44,7 +44,7 @@ def reproduced(found: Agreement) -> str:
         line = f"reproduced on {images}, {_largest(found)} ({_day(found)})"
     if found.score_difference is not None and found.max_difference:
         line += f"; score {100 * found.score_difference:+.3f}"
-    if 2 * found.canaries_flagged > found.canaries:
+    if found.flagged:
         line += f"; flagged: {found.canaries_flagged} of {found.canaries} canaries moved too far"
     return line
 

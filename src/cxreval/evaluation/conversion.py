@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from cxreval.client import Lease, Manifest, WorkerClient
 from cxreval.errors import ConversionUnavailable, SandboxUnavailable
 from cxreval.evaluation.sources import download
+from cxreval.files import work_directory
 from cxreval.model_interface import ModelInterface
 
 COMPARED_IMAGES = 4
@@ -57,11 +57,8 @@ def convert(
         )
         raise ConversionUnavailable(message)
     manifest = lease.submission.manifest
-    with tempfile.TemporaryDirectory() as directory:
-        weights, onnx_file = (
-            Path(directory).resolve() / "checkpoint",
-            Path(directory) / "model.onnx",
-        )
+    with work_directory() as directory:
+        weights, onnx_file = directory / "checkpoint", directory / "model.onnx"
         download(registry, manifest.artifact_sha256, weights)
         try:
             outputs, evidence = converter(manifest, weights, onnx_file, images)

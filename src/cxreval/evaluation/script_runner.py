@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from cxreval.client import Canaries, ScriptRecord, Usage
 from cxreval.errors import SubmissionFault
 from cxreval.evaluation.scripts import Script, ScriptResult
+from cxreval.files import work_directory
 from cxreval.reproduction.agreement import FILE, canaries_of, read_table
 from cxreval.reproduction.environments import Environments
 from cxreval.reproduction.images import Shown, prepare
@@ -55,8 +55,7 @@ class IsolatedRunner:
             LockRefused, EnvironmentUnsupported: the environment cannot be built as declared.
             EnvironmentUnavailable, SandboxUnavailable: this machine cannot build or isolate.
         """
-        with tempfile.TemporaryDirectory() as name, _ticking(running):
-            directory = Path(name).resolve()
+        with work_directory() as directory, _ticking(running):
             directory.chmod(0o755)  # the script runs as another user
             tree = unpack(script.bundle, script.commit, directory / "source")
             tree.file(script.entry_point, "reproduction.entry_point")
@@ -80,7 +79,6 @@ class IsolatedRunner:
                     limits=self._limits,
                 )
                 outcome = self._isolation.run(run, running)
-            (directory / "images").chmod(0o755)  # so that it can be removed
             provenance = {
                 "entry_point": script.entry_point,
                 "environment_sha256": environment.digest,

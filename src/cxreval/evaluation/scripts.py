@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from cxreval.client import Kind, Lease, ScriptRecord, WorkerClient
 from cxreval.errors import CxrevalError, PredictionsInvalid, SandboxUnavailable
 from cxreval.evaluation.sources import Rows, download
 from cxreval.fields import required
+from cxreval.files import work_directory
 from cxreval.manifest.model import Manifest
 from cxreval.metrics.predictions import PredictionTable, image_rows
 
@@ -116,9 +116,9 @@ class ScriptSource:
         if runner is None:
             raise SandboxUnavailable("this worker cannot run scripts in isolation")
         findings = lease.benchmark.findings
-        with tempfile.TemporaryDirectory() as directory:
-            Path(directory).chmod(0o755)
-            script = _fetched(registry, lease.submission.manifest, Path(directory).resolve())
+        with work_directory() as directory:
+            directory.chmod(0o755)
+            script = _fetched(registry, lease.submission.manifest, directory)
             result = runner(script, files, findings, running)
         if result.error:
             raise ScriptRunFailed(result.error, result.record)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -31,6 +30,7 @@ from cxreval.errors import (
     UnknownProfile,
 )
 from cxreval.fields import required
+from cxreval.files import work_directory
 from cxreval.metrics.predictions import PredictionTable, image_rows
 from cxreval.model_interface import ModelInterface
 
@@ -173,8 +173,8 @@ class Table:
 
     def __init__(self, registry: WorkerClient, lease: Lease, images: Sequence[str]) -> None:
         self._rows, findings = image_rows(images), lease.benchmark.findings
-        with tempfile.TemporaryDirectory() as directory:
-            file = Path(directory) / "predictions"
+        with work_directory() as directory:
+            file = directory / "predictions"
             download(registry, lease.submission.manifest.artifact_sha256, file)
             try:
                 # Repeated rows are read, so that the error can name the first image with two

@@ -29,16 +29,10 @@ from cxreval.metrics.auroc import auroc
 from cxreval.metrics.cohort import Cohort
 from cxreval.metrics.ranking import Entry, compare
 from cxreval.metrics.resampling import FindingResampler, patient_weights
+from cxreval.records import FLAGGED_SHARE
 
 CANARY_THRESHOLD = 0.1
 """A canary that moves by more is counted; docs/script-environments.md says how far models move."""
-
-FLAGGED_SHARE = 0.25
-"""A script is flagged if more of its canaries are over the threshold.
-
-Not the median decides: most radiographs have no finding, and for these a script that looks labels
-up may return zeros, whether it finds the image or not.
-"""
 
 MAX_TOLERANCE = 0.05
 """Largest tolerance that a benchmark may state."""

@@ -19,7 +19,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import stat
 import subprocess
 import sys
@@ -36,7 +35,7 @@ from packaging.version import Version
 
 from cxreval.errors import EnvironmentUnavailable, EnvironmentUnsupported
 from cxreval.fields import printable, shown
-from cxreval.files import durable_file, file_sha256
+from cxreval.files import delete_tree, durable_file, file_sha256
 from cxreval.reproduction import wheels
 from cxreval.reproduction.lock import Lock, Package, lock_of
 
@@ -282,7 +281,7 @@ class Environments:
         An environment that is in use stays.
         """
         for place in self._directory.glob(".removed-*"):
-            _delete(place)
+            delete_tree(place)
         for place in self._directory.glob(f".{'?' * 64}"):
             with self._unused(place.name[1:]) as unused:
                 if unused:
@@ -483,12 +482,4 @@ def _remove_tree(directory: Path) -> None:
         return
     place = Path(tempfile.mkdtemp(dir=directory.parent, prefix=".removed-"))
     directory.rename(place / "tree")
-    _delete(place)
-
-
-def _delete(directory: Path) -> None:
-    """Deletes a directory and its read-only folders; another process may be doing the same."""
-    for parent, _, _ in os.walk(directory):
-        with contextlib.suppress(OSError):
-            Path(parent).chmod(0o700)
-    shutil.rmtree(directory, ignore_errors=True)
+    delete_tree(place)
