@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -248,7 +249,7 @@ def test_kubernetes_takes_the_job_and_the_policy(
     file = tmp_path / "objects.yaml"
     file.write_text(yaml.safe_dump_all(objects))
     ended = subprocess.run(
-        [Path(sys.executable).parent / "kubernetes-validate", "--strict", str(file)], capture_output=True, text=True,
-        check=False, timeout=SECONDS,
+        [Path(sys.executable).parent / "kubernetes-validate", "--strict", str(file)],
+        capture_output=True, text=True, check=False, timeout=SECONDS,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -43,6 +43,7 @@ from cxreval.errors import (
     LeaseLost,
     MalformedBatch,
     MalformedField,
+    MissingField,
     MissingImages,
     OwnerRequired,
     PredictionsUnconfirmed,
