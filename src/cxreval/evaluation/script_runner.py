@@ -12,11 +12,11 @@ from cxreval.client import Canaries, ScriptRecord, Usage
 from cxreval.errors import SubmissionFault
 from cxreval.evaluation.scripts import Script, ScriptResult
 from cxreval.files import work_directory
-from cxreval.reproduction.agreement import FILE, canaries_of, read_table
 from cxreval.reproduction.environments import Environments
 from cxreval.reproduction.images import Shown, prepare
 from cxreval.reproduction.isolation.contract import Isolation, Limits, Outcome, Run
 from cxreval.reproduction.lock import Lock, pinned_lock, read_lock
+from cxreval.reproduction.script_table import FILE, canaries_of, read_table
 from cxreval.reproduction.source_bundle import unpack
 from cxreval.reproduction.source_tree import SourceTree
 

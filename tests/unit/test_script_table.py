@@ -1,4 +1,4 @@
-"""A script's predictions are checked like a stranger's table, and compared with the recorded."""
+"""The table of a script is read like a stranger's, and its canaries are compared."""
 
 from __future__ import annotations
 
@@ -7,23 +7,16 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cxreval.errors import MalformedField, PredictionsInvalid, PredictionsMissing
-from cxreval.metrics.cohort import Cohort
-from cxreval.metrics.scorers import SCORERS
-from cxreval.reproduction.agreement import (
+from cxreval.errors import PredictionsInvalid, PredictionsMissing
+from cxreval.reproduction.images import prepare
+from cxreval.reproduction.script_table import (
     CANARY_THRESHOLD,
     Table,
-    Verdict,
-    agree,
     canaries_of,
     read_table,
-    score_difference,
 )
-from cxreval.reproduction.images import prepare
 
 NAMES = [f"{number:06}.png" for number in range(1, 5)]
 FINDINGS = ("Mass", "Pleural_Thickening", "Hernia")
@@ -108,97 +101,6 @@ def test_no_output_is_its_own_reason(tmp_path: Path) -> None:
     ):
         with pytest.raises(PredictionsMissing):
             read_table(file, NAMES, FINDINGS)
-
-
-probabilities = st.floats(0, 1, width=32)
-
-
-@settings(max_examples=50)
-@given(st.data(), st.integers(1, 6), st.integers(1, 3))
-def test_the_largest_difference_its_place_and_the_mean_are_those_of_plain_python(
-    data: st.DataObject, images: int, findings: int
-) -> None:
-    row = st.lists(probabilities, min_size=findings, max_size=findings)
-    rows = st.lists(row, min_size=images, max_size=images)
-    first, second = data.draw(rows), data.draw(rows)
-    script = table(np.array(first, np.float32))
-    names = [*script.rows]
-    result = agree(script, names, np.array(second, np.float32), 0.01)
-    differences = {
-        (name, finding): abs(ours - theirs)
-        for name, one, other in zip(names, first, second, strict=True)
-        for finding, ours, theirs in zip(script.findings, one, other, strict=True)
-    }
-    assert result.max_difference == max(differences.values())
-    assert differences[result.worst_name, result.worst_finding] == result.max_difference
-    assert result.mean_difference == pytest.approx(sum(differences.values()) / len(differences))
-    assert result.bit_identical == (first == second)
-    assert (result.verdict is Verdict.AGREES) == all(one <= 0.01 for one in differences.values())
-    assert (result.images, result.findings) == (images, findings)
-
-
-def test_a_tolerance_is_kept_to_its_last_bit_and_bounded() -> None:
-    script = table(np.array([[0.5]], np.float32))
-    recorded = np.array([[0.5 + 2**-10]], np.float32)
-    for tolerance, verdict in ((2**-10, Verdict.AGREES), (2**-10 - 1e-12, Verdict.DIFFERS)):
-        assert agree(script, ["000001.png"], recorded, tolerance).verdict is verdict
-    for wrong in (-1e-9, 0.051, float("nan")):
-        with pytest.raises(MalformedField):
-            agree(script, ["000001.png"], recorded, wrong)
-    with pytest.raises(MalformedField):
-        agree(script, ["000001.png"], np.zeros((2, 1), np.float32), 0)
-    with pytest.raises(MalformedField):
-        agree(script, [], np.zeros((0, 1), np.float32), 0)
-
-
-def cohort_and_tables(shift: float) -> tuple[Cohort, NDArray[np.float32], NDArray[np.float32]]:
-    generator = np.random.default_rng(3)
-    labels = generator.random((300, 3)) < (0.3, 0.5, 0.0)  # the last finding has no positive
-    labels[0, 2] = True
-    signal = labels * 0.3 + generator.random((300, 3)) * 0.7
-    patients = np.sort(generator.integers(0, 150, 300))
-    patients = np.unique(patients, return_inverse=True)[1]
-    known = np.ones_like(labels)
-    count = int(patients.max()) + 1
-    cohort = Cohort(("F0", "F1", "F2"), labels, known, patients, count)
-    script = np.clip(signal + shift * generator.normal(size=signal.shape), 0, 1)
-    return cohort, signal.astype(np.float32), script.astype(np.float32)
-
-
-def test_the_score_difference_is_that_of_the_scorer_with_a_paired_interval() -> None:
-    cohort, recorded, script = cohort_and_tables(0.1)
-    difference = score_difference(cohort, recorded, script, seed=7, replicates=300)
-    assert difference
-    assert difference.findings == ("F0", "F1")  # one patient alone has the third
-    both = Cohort(
-        ("F0", "F1"),
-        cohort.labels[:, :2],
-        cohort.known[:, :2],
-        cohort.patients,
-        cohort.patient_count,
-    )
-    macros, replicates = [], []
-    for values in (recorded, script):
-        metrics, evidence = SCORERS["2"].score(both, values[:, :2].copy(), 7, 300, ["auroc"])
-        macros.append(
-            next(one.value for one in metrics if one.metric == "auroc" and not one.finding)
-        )
-        replicates.append(next(one.values for one in evidence.replicates if not one.finding))
-    assert [difference.recorded, difference.script] == macros
-    error = np.std(replicates[1] - replicates[0], ddof=1)
-    assert difference.low == pytest.approx(difference.difference - 1.96 * error, abs=1e-4)
-    assert difference.high == pytest.approx(difference.difference + 1.96 * error, abs=1e-4)
-
-
-def test_equal_tables_have_no_score_difference_and_one_class_has_no_score() -> None:
-    cohort, recorded, _ = cohort_and_tables(0)
-    difference = score_difference(cohort, recorded, recorded, seed=7, replicates=50)
-    assert difference
-    assert (difference.difference, difference.low, difference.high) == (0, 0, 0)
-    empty = Cohort(
-        cohort.findings, cohort.labels & False, cohort.known, cohort.patients, cohort.patient_count
-    )
-    assert score_difference(empty, recorded, recorded, seed=7, replicates=50) is None
 
 
 def test_a_script_that_looks_images_up_is_flagged_and_a_model_is_not(
