@@ -124,7 +124,7 @@ def test_why_an_interval_or_a_rank_is_absent_stands_beside_it(
     assert "not of today: undefined, not of today." in text
     assert "- as a rank: a finding has no value." in text
     claim = "\n".join(printed(monkeypatch, 80, row("Claim", tier=Tier.CLAIMED, interval=None)))
-    assert "no interval" not in claim
+    assert ": no interval" not in claim
 
 
 @pytest.mark.parametrize("rows", [2, 3])

@@ -132,7 +132,7 @@ class Upload:
     def __init__(self, end: BaseException) -> None:
         self._end = end
 
-    def upload_artifact(self, *_: Any) -> None:
+    def upload_artifact(self, *_: Any, **__: Any) -> None:
         raise self._end
 
 

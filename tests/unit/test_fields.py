@@ -60,7 +60,7 @@ def test_required_and_not_allowed_fields_say_what_to_do() -> None:
         ),
         (
             replace(CLAIM, kind=None),
-            "manifest.kind is required: one of checkpoint, endpoint, predictions, claim",
+            "manifest.kind is required: one of checkpoint, endpoint, predictions, claim, script",
         ),
         (replace(CLAIM, contact=""), "manifest.contact is required: an e-mail address"),
         (
