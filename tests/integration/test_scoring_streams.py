@@ -279,10 +279,10 @@ def test_a_report_lost_on_its_way_is_had_without_sending_anything_again(small, t
     begun, release = threading.Event(), threading.Event()
 
     class HeldTruth(Truth):
-        def report(self, table):
+        def report(self, table, exposure=None):
             begun.set()
             release.wait(30)
-            return super().report(table)
+            return super().report(table, exposure)
 
     truth = HeldTruth(spec, truths["small"].rows, truths["small"].cohort)
     sent = [request(batch) for batch in batches(images, probabilities, 10)]
