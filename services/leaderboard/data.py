@@ -27,7 +27,7 @@ BOARD_CHANGES = (
 
 _GOOD = (Change.PUBLISHED, Change.REPLAYED, Change.REPRODUCED)
 CORRECTIONS = tuple(change for change in BOARD_CHANGES if change not in _GOOD)
-"""Changes of a row after its publication that are about a doubt or a mistake."""
+"""Changes of a row after its publication, other than runs that agree with it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,8 @@ def _names(data: SiteData, item: LeaderboardEntry | SotaStep) -> dict[str, objec
 
 
 def _overlap(entry: LeaderboardEntry) -> dict[str, object] | None:
-    """Returns what a model was trained on of the benchmark, and its score on the other patients."""
+    """Returns how many of the benchmark's images and patients a model was trained on, and its score
+    on the other patients; None without an overlap."""
     if entry.training_verdict is not TrainingVerdict.OVERLAP:
         return None
     return {

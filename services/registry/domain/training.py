@@ -28,7 +28,7 @@ CheckValue = Callable[[str, MetricValue, Metric, int], None]
 def check_training(
     report: Report, spec: BenchmarkSpec, check_value: CheckValue, *, declares: bool
 ) -> None:
-    """Raises `ReportMismatch` for the first field about training data that does not fit.
+    """Raises `ReportMismatch` if the training data in a report contradicts its other fields.
 
     `check_value` checks one figure. `declares`: whether the manifest declares training data.
     """

@@ -136,7 +136,7 @@ class ScriptSource:
         self.findings = self._table.findings
 
     def rows(self, images: Sequence[str], *, one_by_one: bool = False) -> Rows:  # noqa: ARG002
-        """Yields the predictions of the images, in order; the script does not run again."""
+        """Yields the predictions of the script's one run, in the order of the images."""
         for image in images:
             yield image, self._table.probabilities[self._rows[image]]
 
@@ -144,7 +144,7 @@ class ScriptSource:
         """Does nothing: each script runs in processes of its own."""
 
     def repeat_tolerance(self) -> None:
-        """Returns None: the script has ended."""
+        """Returns None, because the script has ended and no image can be asked a second time."""
 
     def provenance(self) -> Mapping[str, str]:
         """Returns what the runner states: source tree, lock, environment, isolation."""

@@ -103,7 +103,7 @@ def changed(problem: str, expected: str) -> ImageUnreadable:
 
 
 class _Inflated:
-    """Inflates compressed metadata, of one file at most `_MAX_INFLATED` bytes."""
+    """Decompresses the metadata of one file, in sum at most `_MAX_INFLATED` bytes."""
 
     def __init__(self) -> None:
         self._left = _MAX_INFLATED

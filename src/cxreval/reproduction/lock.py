@@ -155,7 +155,7 @@ def refused(
 def package(
     file: str, line: int, name: object, version: object, hashes: Iterable[object]
 ) -> Package:
-    """Returns a package of normalised name and version. Raises `LockRefused`.
+    """Returns a package with its name and version normalised. Raises `LockRefused`.
 
     `hashes`: each `sha256:` and 64 hex characters.
     """
@@ -262,9 +262,9 @@ def _requirements(name: str, text: str, environment: Mapping[str, str]) -> Itera
 
 
 def _joined(name: str, text: str) -> Iterator[tuple[int, str]]:
-    """Yields the requirements of a file, lines that end with a backslash joined, without comments.
+    """Yields each requirement of a file with the number of its first line.
 
-    Each comes with the number of its first line.
+    Lines that end with a backslash are joined with the next; comments are left out.
     """
     parts: list[str] = []
     first = total = 0

@@ -182,7 +182,7 @@ def _compile_each(packages: Path, modules: Sequence[Path]) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Does a task and prints the number of files, or why they are refused, as JSON."""
+    """Unpacks a wheelhouse or wheels; prints the number of files, or the refusal, as JSON."""
     task, *paths, most_bytes = arguments
     source, target = map(Path, paths)
     limit_this_process(

@@ -28,7 +28,7 @@ def _tolerance(message: pb.Benchmark) -> float:
 
 
 def _steps(message: pb.Benchmark) -> StepRule:
-    """Returns the rule of the steps; that of an older peer, which sends none, allows any row.
+    """Returns which rows can be steps: any row if the message, of an older peer, states no rule.
 
     Raises `UnknownValue`.
     """
