@@ -20,7 +20,6 @@ from cxreval.client import (
     Tier,
     Usage,
 )
-from cxreval.datasets.nih import FINDINGS
 from cxreval.errors import ScriptFailed, ServiceUnavailable
 from cxreval.evaluation import driver as driver_module
 from cxreval.evaluation import endpoints
@@ -29,9 +28,7 @@ from cxreval.evaluation.scripts import ScriptResult
 from cxreval.files import file_sha256
 from tests.support import onnx_models
 from tests.support.endpoint import NaiveServer
-from tests.support.inference import png
-from tests.support.scoring import describe, small_table
-from tests.support.system import System, command, endpoint, manifest
+from tests.support.system import System, alternating, command, endpoint, manifest
 
 IMAGES = [f"{patient:08d}_000.png" for patient in range(1, 71)]
 RECORD = ScriptRecord(Usage(1.0, 2.0, 3, 4), Usage(60.0, 60.0, 5, 6), Canaries(32, 0, 0.01), b"log")
@@ -40,13 +37,7 @@ RECORD = ScriptRecord(Usage(1.0, 2.0, 3, 4), Usage(60.0, 60.0, 5, 6), Canaries(3
 @pytest.fixture(scope="module")
 def system(tmp_path_factory):
     directory = tmp_path_factory.mktemp("replays")
-    data = directory / "data"
-    sick = [(image, "|".join(FINDINGS) if i % 2 else "") for i, image in enumerate(IMAGES)]
-    labels = [(image, findings or "No Finding") for image, findings in sick]
-    describe(data, "small", IMAGES, small_table(data, labels))
-    (data / "images").mkdir()
-    for number, image in enumerate(IMAGES):
-        (data / "images" / image).write_bytes(png(seed=number))
+    data = alternating(directory / "data", IMAGES)
     flags = ["--replay-after-hours=0", "--replay-every-days=0.00001"]
     with System(directory, {"small": data}, registry_flags=flags) as running:
         running.registry.create_benchmark(local_benchmarks(running.data)["small"])

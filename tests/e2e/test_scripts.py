@@ -39,9 +39,7 @@ from cxreval.reproduction.isolation.contract import Limits
 from cxreval.reproduction.source_bundle import pack
 from tests.conftest import missing
 from tests.support.git_repositories import repository
-from tests.support.inference import png
-from tests.support.scoring import describe, small_table
-from tests.support.system import System, predictions
+from tests.support.system import System, alternating, predictions
 
 IMAGES = [f"{patient:08d}_000.png" for patient in range(1, 41)]
 SCRIPT = """
@@ -92,13 +90,7 @@ def isolation():
 @pytest.fixture(scope="module")
 def system(tmp_path_factory):
     directory = tmp_path_factory.mktemp("scripts")
-    data = directory / "data"
-    sick = [(image, "|".join(FINDINGS) if i % 2 else "") for i, image in enumerate(IMAGES)]
-    labels = [(image, findings or "No Finding") for image, findings in sick]
-    describe(data, "small", IMAGES, small_table(data, labels))
-    (data / "images").mkdir()
-    for number, image in enumerate(IMAGES):
-        (data / "images" / image).write_bytes(png(seed=number))
+    data = alternating(directory / "data", IMAGES)
     flags = ["--replay-after-hours=0", "--replay-every-days=0"]
     with System(directory, {"small": data}, registry_flags=flags) as running:
         running.registry.create_benchmark(local_benchmarks(running.data)["small"])

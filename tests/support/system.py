@@ -31,10 +31,21 @@ from cxreval.client import (
 )
 from cxreval.datasets.nih import FINDINGS
 from tests.support.certificates import server_flags
-from tests.support.inference import InferenceService
+from tests.support.inference import InferenceService, png
 from tests.support.processes import REPOSITORY
 from tests.support.registry import registry_service
-from tests.support.scoring import scoring_service
+from tests.support.scoring import describe, scoring_service, small_table
+
+
+def alternating(data: Path, images: Sequence[str]) -> Path:
+    """Writes the data set `small`, every second image with all findings; returns its folder."""
+    sick = [(image, "|".join(FINDINGS) if i % 2 else "") for i, image in enumerate(images)]
+    labels = [(image, findings or "No Finding") for image, findings in sick]
+    describe(data, "small", images, small_table(data, labels))
+    (data / "images").mkdir()
+    for number, image in enumerate(images):
+        (data / "images" / image).write_bytes(png(seed=number))
+    return data
 
 
 class System(ExitStack):
